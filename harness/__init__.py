@@ -1,0 +1,22 @@
+"""A pytest test harness for network servers and clients written against AnyIO."""
+
+from __future__ import annotations
+
+from .backends import Backend, WrongBackend
+from .connection import Connection
+from .core import Harness, open_harness
+from .server import Server
+from .supervisor import DidNotStop
+from .transports import Endpoint, Transport
+
+__all__ = [
+    "Backend",
+    "Connection",
+    "DidNotStop",
+    "Endpoint",
+    "Harness",
+    "Server",
+    "Transport",
+    "WrongBackend",
+    "open_harness",
+]

@@ -1,0 +1,134 @@
+"""A connection as the harness sees it: its record, and the stream that keeps the record."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anyio import EndOfStream
+from anyio.abc import ByteStream, SocketAttribute
+
+_ids = itertools.count(1)
+
+
+class Connection:
+    """One accepted or opened connection.
+
+    :ivar id: a number no other connection of this process has
+    :ivar bytes_in: bytes that this side has received
+    :ivar bytes_out: bytes that this side has finished sending
+    """
+
+    __slots__ = (
+        "_busy",
+        "_closed",
+        "_eof_received",
+        "_eof_sent",
+        "_stream",
+        "bytes_in",
+        "bytes_out",
+        "id",
+    )
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.id = next(_ids)
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._stream = stream
+        self._busy: list[str] = []
+        self._closed = self._eof_received = self._eof_sent = False
+
+    @property
+    def local_address(self) -> Any:
+        """This side's address, as the typed attribute of the stream has it; ``None`` without one."""
+        return self._stream.extra(SocketAttribute.local_address, None)
+
+    @property
+    def remote_address(self) -> Any:
+        """The other side's address; ``None`` where there is none."""
+        return self._stream.extra(SocketAttribute.remote_address, None)
+
+    @property
+    def state(self) -> str:
+        """Where this side is in the life of a connection, in TCP's words (RFC 9293, 3.3.2).
+
+        ``"established"``; ``"close-wait"`` once the end of the stream was received;
+        ``"fin-wait"`` once this side has sent it; ``"closing"`` after both; ``"closed"``.
+        """
+        if self._closed:
+            return "closed"
+        if self._eof_received:
+            return "closing" if self._eof_sent else "close-wait"
+        return "fin-wait" if self._eof_sent else "established"
+
+    @property
+    def waiting(self) -> str | None:
+        """The operation of this side that is under way: ``"receive"``, ``"send"`` or ``None``."""
+        return self._busy[-1] if self._busy else None
+
+    def __repr__(self) -> str:
+        waiting = f", in {self.waiting}()" if self._busy else ""
+        return (
+            f"<Connection {self.id} {self.local_address} <- {self.remote_address} {self.state}, "
+            f"{self.bytes_in} bytes in, {self.bytes_out} out{waiting}>"
+        )
+
+
+class RecordedStream(ByteStream):
+    """A byte stream that keeps a :class:`Connection` up to date and is otherwise the one it wraps.
+
+    What the wrapped stream has beyond AnyIO's contract (``send_fds``, ``transport_stream``, ...)
+    is passed through.
+    """
+
+    __slots__ = ("_busy", "_on_close", "_stream", "connection")
+
+    def __init__(
+        self, stream: ByteStream, on_close: Callable[[RecordedStream], object] | None = None
+    ) -> None:
+        self._stream = stream
+        self._on_close = on_close
+        self.connection = Connection(stream)
+        self._busy = self.connection._busy
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        self._busy.append("receive")
+        try:
+            data = await self._stream.receive(max_bytes)
+        except EndOfStream:
+            self.connection._eof_received = True
+            raise
+        finally:
+            self._busy.remove("receive")
+        self.connection.bytes_in += len(data)
+        return data
+
+    async def send(self, item: bytes) -> None:
+        self._busy.append("send")
+        try:
+            await self._stream.send(item)
+        finally:
+            self._busy.remove("send")
+        self.connection.bytes_out += len(item)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+        self.connection._eof_sent = True
+
+    async def aclose(self) -> None:
+        self.connection._closed = True
+        if self._on_close is not None:
+            self._on_close(self)
+            self._on_close = None
+        await self._stream.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return self._stream.extra_attributes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} over {self._stream!r}>"

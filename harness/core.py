@@ -1,0 +1,334 @@
+"""`Harness`, what a test holds, and `open_harness`, which makes one anywhere.
+
+The order of the end is fixed (:meth:`Harness.aclose`): stop accepting, let handlers drain, cancel what
+lingers, bound the cancellation, close the streams and addresses, and only then say what went wrong.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from anyio import CancelScope, Event, aclose_forcefully, get_current_task
+from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
+
+from .backends import running_backend_name
+from .connection import RecordedStream
+from .server import Server, checked_expect, checked_grace, handler_of, name_of
+from .settling import settle
+from .supervisor import DidNotStop, Supervisor, Watch, failure_of
+from .transports import Transport, make_transport
+
+#: Seconds that handlers get to finish their work at the end, if nothing else is said.
+DEFAULT_GRACE = 0.5
+
+#: Seconds that a cancelled handler may take to stop, if nothing else is said.
+DEFAULT_CANCEL_TIMEOUT = 5.0
+
+#: Turns of the event loop that handlers get to notice, at the end, what clients did last.
+TURNS_TO_NOTICE = 256
+
+
+class Harness:
+    """Servers, connections and tasks of one test, with one end.
+
+    Made by the fixture ``harness`` or by :func:`open_harness`, never directly.
+
+    :ivar backend: the name of the backend, such as ``"uvloop"``
+    :ivar transport: what servers listen on unless ``serve`` is told otherwise
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: str,
+        transport: Transport,
+        grace: float,
+        cancel_timeout: float,
+        watch: Watch | None,
+    ) -> None:
+        self.backend = backend
+        self.transport = transport
+        self._grace = grace
+        self._cancel_timeout = cancel_timeout
+        self._supervisor = Supervisor("the harness", watch)
+        self._servers: list[Server] = []
+        self._streams: dict[RecordedStream, None] = {}
+        self._closed = False
+
+    @property
+    def task_group(self) -> TaskGroup:
+        """A task group whose children end with the test: cancelled at its end, at the latest.
+
+        An exception in a child fails the test with that exception; the other children go on.
+        """
+        self._check_open("use task_group")
+        return self._supervisor.children
+
+    async def serve(
+        self,
+        handler: Any,
+        *,
+        transport: str | Transport | None = None,
+        name: str | None = None,
+        grace: float | None = None,
+        expect: type[BaseException] | Iterable[type[BaseException]] = (),
+    ) -> Server:
+        """Start a server; when this returns, a ``connect`` to it succeeds.
+
+        :param handler: an async callable that is given the stream of each connection, or an object
+            with ``async def handle(stream)``. The stream is closed when it returns.
+        :param transport: another transport than the test's, by name or as an object
+        :param name: what messages call the server; the handler's name by default
+        :param grace: seconds that handlers get to finish when the server stops
+        :param expect: exception types that handlers may raise without failing the test
+        :raises TypeError: if ``handler`` is not an async callable, or an argument has a wrong type
+        :raises ValueError: for an unknown transport or a negative grace
+        :raises RuntimeError: after the end of the test
+        """
+        self._check_open("serve")
+        function = handler_of(handler)
+        transport = self.transport if transport is None else make_transport(transport)
+        grace = self._grace if grace is None else checked_grace(grace)
+        expected = checked_expect(expect)
+        endpoint = await transport.listen()
+        try:
+            server = Server(
+                self,
+                transport,
+                endpoint,
+                function,
+                name=name or name_of(handler),
+                grace=grace,
+                cancel_timeout=self._cancel_timeout,
+                expect=expected,
+            )
+            await server._start()
+        except BaseException:
+            with CancelScope(shield=True):
+                await endpoint.aclose()
+            raise
+        self._servers.append(server)
+        return server
+
+    async def start(
+        self, func: Callable[..., Any], *args: object, name: str | None = None
+    ) -> Any:
+        """Start ``func(*args, task_status=...)`` in the background.
+
+        Waits for ``task_status.started(value)`` and returns ``value`` (AnyIO's ``TaskGroup.start``).
+        Raises what ``func`` raises before that, and :exc:`RuntimeError` if it ends without it.
+        """
+        self._check_open("start a task")
+        return await self._supervisor.children.start(func, *args, name=name)
+
+    async def connect(self, server: ByteStreamConnectable) -> ByteStream:
+        """Connect to a server, or to anything connectable; closed at the end if the test does not.
+
+        :raises TypeError: if ``server`` is not a ``ByteStreamConnectable``
+        :raises anyio.ConnectionFailed: if the connection fails
+        :raises RuntimeError: after the end of the test
+        """
+        self._check_open("connect")
+        if isinstance(server, Server):
+            return self._keep(await server._connect())
+        if not isinstance(server, ByteStreamConnectable):
+            raise TypeError(
+                f"connect() expects a Server or another anyio.abc.ByteStreamConnectable, "
+                f"not {server!r}"
+            )
+        return self._keep(await server.connect())
+
+    async def pair(
+        self, *, transport: str | Transport | None = None
+    ) -> tuple[ByteStream, ByteStream]:
+        """Two streams connected to one another: the client's and the server's side.
+
+        Both are closed at the end if the test does not. Raises as :meth:`serve` does.
+        """
+        self._check_open("make a pair")
+        transport = self.transport if transport is None else make_transport(transport)
+        endpoint = await transport.listen()
+        accepted: list[ByteStream] = []
+        arrived = Event()
+        accepting = CancelScope()
+
+        async def accept(stream: ByteStream) -> None:
+            accepted.append(stream)
+            arrived.set()
+
+        async def listen() -> None:
+            try:
+                with accepting:
+                    await endpoint.listener.serve(accept, self._supervisor.services)
+            finally:
+                with CancelScope(shield=True):
+                    await endpoint.aclose()
+
+        self._supervisor.services.start_soon(listen, name="the listener of pair()")
+        try:
+            client = self._keep(await endpoint.connect())
+            await arrived.wait()
+        finally:
+            accepting.cancel()
+        return client, self._keep(accepted[0])
+
+    async def settle(self) -> None:
+        """Return when every other task is blocked.
+
+        No pause and no polling interval: the event loop turns until nothing is left to run. Bytes
+        sent before this call have been received by whoever was waiting for them. A task that waits
+        for a timer, a thread or another process counts as blocked; one that never blocks keeps this
+        from returning.
+        """
+        await settle()
+
+    async def aclose(self) -> None:
+        """End everything, in the one order. Idempotent.
+
+        :raises harness.DidNotStop: if something goes on after it was cancelled
+        :raises BaseException: a crash that nobody was told of yet, or an ``ExceptionGroup`` of
+            several
+        """
+        __tracebackhide__ = True
+        if self._closed:
+            return
+        self._closed = True
+        errors: list[BaseException] = []
+        with CancelScope(shield=True):
+            running = [server for server in self._servers if server._running]
+            for server in running:
+                server._stop_accepting()
+            await settle(turns=TURNS_TO_NOTICE)
+            for server in running:
+                await server._drain()
+            # In one step, so that no handler or client sees the other end go and calls it an error.
+            for server in running:
+                server._cancel_handlers()
+            try:
+                await self._supervisor.aclose(timeout=self._cancel_timeout)
+            except DidNotStop as exc:
+                errors.append(exc)
+            for stream in list(self._streams):
+                await aclose_forcefully(stream)
+            for server in self._servers:
+                await server._end()
+        failure = failure_of(self._supervisor.take_unreported(), *errors)
+        if failure is not None:
+            raise failure
+
+    def _keep(self, stream: ByteStream) -> ByteStream:
+        recorded = RecordedStream(stream, self._streams.pop)
+        self._streams[recorded] = None
+        return recorded
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise RuntimeError(
+                f"cannot {what}: this harness is closed, because the test or the "
+                "`async with open_harness()` that it belonged to has ended"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Harness on {self.backend} over {self.transport.name}>"
+
+
+class open_harness:  # noqa: N801 (used as a function: `async with open_harness() as harness`)
+    """Open a harness in a script, in a wider-scoped fixture or in another test runner.
+
+    ::
+
+        async with open_harness(transport="memory") as harness:
+            server = await harness.serve(handler)
+
+    A crash in a handler or background task cancels the block and is raised at its end. In a fixture,
+    where the block stands still while tests run, the test that is running is cancelled instead, and
+    fails with the crash.
+
+    :param transport: a name (``"tcp"``, ``"unix"``, ``"tls"``, ``"memory"``, ``"tcp6"``) or a
+        :class:`~harness.Transport`
+    :param grace: seconds that handlers get to finish at the end
+    :param cancel_timeout: seconds that a cancelled handler may take to stop
+    :raises ValueError: for an unknown transport or a negative number
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: str | Transport = "tcp",
+        grace: float = DEFAULT_GRACE,
+        cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT,
+        backend: str | None = None,
+    ) -> None:
+        self._transport = make_transport(transport)
+        self._grace = checked_grace(grace)
+        self._cancel_timeout = checked_grace(cancel_timeout, "cancel_timeout")
+        self._backend = backend
+
+    async def __aenter__(self) -> Harness:
+        self._watch = None if _suspended_block() else Watch()
+        self._task_id = get_current_task().id
+        self._harness = Harness(
+            backend=self._backend or running_backend_name(),
+            transport=self._transport,
+            grace=self._grace,
+            cancel_timeout=self._cancel_timeout,
+            watch=self._watch,
+        )
+        await self._harness._supervisor.open()
+        if self._watch is not None:
+            self._watch.enter()
+        return self._harness
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool:
+        __tracebackhide__ = True
+        watch = self._watch
+        error = exc_val
+        cancelled_by_crash = False
+        if watch is not None and get_current_task().id == self._task_id:
+            # unittest.IsolatedAsyncioTestCase leaves in another task than it entered in.
+            cancelled_by_crash = watch.leave(error)
+        try:
+            await self._harness.aclose()
+        except BaseException as exc:
+            if watch is None:
+                raise
+            watch.also(exc)
+        if watch is None:
+            return False
+        failure = watch.failure(None if cancelled_by_crash else error)
+        if failure is None:
+            return cancelled_by_crash
+        if failure is exc_val:
+            return False
+        raise failure
+
+
+_fixtures = threading.local()
+
+
+@contextmanager
+def fixture_setup() -> Iterator[None]:
+    """Tell that a fixture is being set up in this thread: what it opens outlives its setup.
+
+    A harness opened in there must not hold a cancel scope: the task that it would cancel is the one
+    that runs all tests.
+    """
+    before = _suspended_block()
+    _fixtures.active = True
+    try:
+        yield
+    finally:
+        _fixtures.active = before
+
+
+def _suspended_block() -> bool:
+    return getattr(_fixtures, "active", False)

@@ -1,0 +1,38 @@
+"""The pytest plugin: the only room of the harness that imports pytest.
+
+It stands on AnyIO's plugin, which runs async tests and fixtures for every test that has
+``anyio_backend`` in its fixtures. This one gives ``anyio_backend`` its parameters for the tests that
+use the harness, adds the fixtures ``harness`` and ``transport``, lets a crash end the test body,
+and prints the matrix. Tests that use none of it are left alone.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .bodies import pytest_fixture_setup, pytest_pyfunc_call
+from .fixtures import harness, transport
+from .matrix import pytest_generate_tests, pytest_pycollect_makeitem
+from .options import pytest_addhooks, pytest_addoption, read_settings, settings_key
+from .summary import Summary, pytest_runtest_makereport
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    settings = config.stash[settings_key] = read_settings(config)
+    if settings.summary:
+        config.pluginmanager.register(Summary(settings), "harness-summary")
+
+
+__all__ = [
+    "harness",
+    "pytest_addhooks",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_fixture_setup",
+    "pytest_generate_tests",
+    "pytest_pycollect_makeitem",
+    "pytest_pyfunc_call",
+    "pytest_runtest_makereport",
+    "transport",
+]

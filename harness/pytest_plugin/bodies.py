@@ -1,0 +1,98 @@
+"""How a test body is run: on the backend that it was made for, and watched for crashes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Generator
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any
+
+import pytest
+
+from ..backends import check_running
+from ..core import fixture_setup
+from ..supervisor import Watch
+from .fixtures import open_like
+from .matrix import marker_of_run
+from .options import Settings, settings_key
+
+Body = Callable[..., Awaitable[None]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    function = fixturedef.func
+    if isasyncgenfunction(function) or iscoroutinefunction(function):
+        with fixture_setup():
+            return (yield)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Put the watched body in the place of the test function while AnyIO runs it."""
+    __tracebackhide__ = True
+    if "anyio_backend" not in pyfuncitem.funcargs:
+        return (yield)
+    settings = pyfuncitem.config.stash[settings_key]
+    if marker_of_run(pyfuncitem, settings) is None:
+        return (yield)
+    test = pyfuncitem.obj
+    if hasattr(test, "hypothesis"):
+        inner = _original(test.hypothesis.inner_test)
+        if not iscoroutinefunction(inner):
+            return (yield)
+        before = test.hypothesis.inner_test
+        test.hypothesis.inner_test = _watched_example(inner, pyfuncitem, settings)
+        try:
+            return (yield)
+        finally:
+            test.hypothesis.inner_test = before
+    if not iscoroutinefunction(test):
+        return (yield)
+    pyfuncitem.obj = _watched(test, pyfuncitem, settings)
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
+
+
+def _watched(test: Body, item: pytest.Function, settings: Settings) -> Body:
+    backend = settings.backend_of(item.funcargs["anyio_backend"])
+
+    @functools.wraps(test)
+    async def body(**arguments: Any) -> None:
+        __tracebackhide__ = True
+        check_running(backend)
+        await Watch().run(functools.partial(test, **arguments))
+
+    return body
+
+
+def _watched_example(inner: Body, item: pytest.Function, settings: Settings) -> Body:
+    """One example of a Hypothesis test, with a harness of its own in the place of the fixture's.
+
+    Fixtures are made once for all examples; what one example serves must not meet the next.
+    """
+
+    @functools.wraps(inner)
+    async def example(**arguments: Any) -> None:
+        __tracebackhide__ = True
+        if "harness" not in arguments:
+            await inner(**arguments)
+            return
+        funcargs = item.funcargs
+        async with open_like(
+            settings, item, funcargs["anyio_backend"], funcargs["transport"]
+        ) as arguments["harness"]:
+            await inner(**arguments)
+
+    return _watched(example, item, settings)
+
+
+def _original(test: Body) -> Body:
+    """The user's own function, without what AnyIO put around it for the backend before this one."""
+    original: Body = getattr(test, "_anyio_original_func", test)
+    return original

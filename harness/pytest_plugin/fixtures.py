@@ -1,0 +1,57 @@
+"""The fixtures ``harness`` and ``transport``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from ..core import Harness, open_harness
+from ..transports import Transport
+from .options import Marked, Settings, make_transport, marked, settings_key
+
+
+@pytest.fixture
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """The transport of this test: ``tcp``, ``unix``, ``tls``, ``memory``, or a project's own."""
+    settings = request.config.stash[settings_key]
+    name = getattr(request, "param", None) or settings.selected_transports.names[0]
+    made = make_transport(settings, name)
+    missing = made.missing()
+    if missing is not None:
+        mark = marked(request.node, settings)
+        if settings.selected_transports.explicit or (mark is not None and mark.transports):
+            raise pytest.UsageError(f"transport {name!r}: {missing}")
+        pytest.skip(f"transport {name!r}: {missing}")
+    return made
+
+
+@pytest.fixture
+async def harness(
+    request: pytest.FixtureRequest, anyio_backend: Any, transport: Any
+) -> AsyncIterator[Harness]:
+    """Servers, connections and background tasks of this test; all of it ends with the test."""
+    settings = request.config.stash[settings_key]
+    async with open_like(settings, request.node, anyio_backend, transport) as opened:
+        yield opened
+
+
+def open_like(
+    settings: Settings, item: pytest.Item, anyio_backend: object, transport: object
+) -> open_harness:
+    """A harness as ini and markers want it for ``item``.
+
+    ``transport`` may come from a project's own fixture of that name: an object or a name.
+    """
+    mark = marked(item, settings) or Marked()
+    if isinstance(transport, str) and transport in settings.transports:
+        transport = make_transport(settings, transport)
+    return open_harness(
+        transport=transport,  # type: ignore[arg-type]  # checked there, with a clear error
+        grace=settings.grace if mark.grace is None else mark.grace,
+        cancel_timeout=(
+            settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout
+        ),
+        backend=settings.backend_of(anyio_backend).name,
+    )

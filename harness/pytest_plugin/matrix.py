@@ -1,0 +1,102 @@
+"""Which tests the harness runs, and on what: the parameters of ``anyio_backend`` and ``transport``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from inspect import iscoroutinefunction
+from typing import Any
+
+import pytest
+
+from .options import MARKER, Marked, Selection, Settings, marked, refuse_missing, settings_key
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> None:
+    """Give ``anyio_backend`` to async tests that have the marker and no fixture that brings it.
+
+    Later, at ``pytest_collection_modifyitems``, AnyIO would rebuild the item and drop the test's own
+    parameters.
+    """
+    function = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
+    if not iscoroutinefunction(function) or not collector.istestfunction(obj, name):
+        return
+    own = getattr(obj, "pytestmark", ())
+    if any(mark.name == MARKER for mark in own) or collector.get_closest_marker(MARKER):
+        pytest.mark.usefixtures("anyio_backend")(obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize the tests that the harness runs: backend first, then transport, then the rest.
+
+    The parameters come as marks on the definition and not as calls of ``metafunc.parametrize``,
+    because only a mark keeps pytest from adding the parameters of AnyIO's fixture as well.
+    """
+    settings = metafunc.config.stash[settings_key]
+    mark = marked(metafunc.definition, settings)
+    if not _runs_with_harness(metafunc.fixturenames, mark):
+        return
+    taken = set(_parametrized_names(metafunc))
+    marks = []
+    if "anyio_backend" in metafunc.fixturenames and "anyio_backend" not in taken:
+        selection = mark.backends if mark is not None and mark.backends else None
+        if selection is not None or _is_from(metafunc, "anyio_backend", "anyio.pytest_plugin"):
+            marks.append(_backends(settings, selection or settings.selected_backends))
+    if "transport" in metafunc.fixturenames and "transport" not in taken:
+        selection = mark.transports if mark is not None and mark.transports else None
+        if selection is not None or _is_from(metafunc, "transport", "harness.pytest_plugin"):
+            names = (selection or settings.selected_transports).names
+            marks.append(pytest.mark.parametrize("transport", names, indirect=True))
+    for each in reversed(marks):
+        metafunc.definition.add_marker(each, append=False)
+
+
+_marker_key = pytest.StashKey["Marked | None"]()
+
+
+def marker_of_run(item: pytest.Item, settings: Settings) -> Marked | None:
+    """What the markers of ``item`` say if the harness runs it, and ``None`` if it does not."""
+    try:
+        return item.stash[_marker_key]
+    except KeyError:
+        mark = marked(item, settings)
+        if not _runs_with_harness(getattr(item, "fixturenames", ()), mark):
+            item.stash[_marker_key] = None
+        else:
+            item.stash[_marker_key] = mark or Marked()
+        return item.stash[_marker_key]
+
+
+def _runs_with_harness(fixturenames: Iterable[str], mark: Marked | None) -> bool:
+    return mark is not None or "harness" in fixturenames or "transport" in fixturenames
+
+
+def _backends(settings: Settings, selection: Selection) -> pytest.MarkDecorator:
+    if selection.explicit:
+        refuse_missing(settings, selection.names)
+    parameters = []
+    for name in selection.names:
+        missing = settings.missing(name)
+        marks = () if missing is None else (pytest.mark.skip(reason=missing),)
+        value = settings.backends[name].anyio_backend
+        parameters.append(pytest.param(value, id=name, marks=marks))
+    return pytest.mark.parametrize("anyio_backend", parameters, scope="module")
+
+
+def _parametrized_names(metafunc: pytest.Metafunc) -> Iterable[str]:
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names: Any = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        if isinstance(names, str):
+            names = [name.strip() for name in names.split(",")]
+        yield from names
+
+
+def _is_from(metafunc: pytest.Metafunc, fixture: str, module: str) -> bool:
+    """Whether the definition of ``fixture`` that this test sees is the one of a plugin."""
+    definitions = metafunc._arg2fixturedefs.get(fixture)
+    if not definitions:
+        return False
+    return str(definitions[-1].func.__module__).startswith(module)

@@ -1,0 +1,272 @@
+"""What can be set, from where, and what is wrong with it: ini, command line, marker, hooks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from .. import backends as backends_
+from .. import transports as transports_
+from ..backends import Backend
+from ..core import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE
+from ..server import checked_grace
+from ..transports import Transport, TransportFactory
+from . import hooks
+
+MARKER = "harness"
+MARKER_HELP = (
+    "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds): "
+    "run the test with the harness, and say how. backends and transports: names to run on; "
+    "grace: how long handlers may finish at the end; "
+    "cancel_timeout: how long a cancelled handler may take to stop."
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Names to run on, and whether somebody asked for them."""
+
+    names: tuple[str, ...]
+    explicit: bool
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The ``harness`` markers of a test, its class and its module, the nearest first."""
+
+    backends: Selection | None = None
+    transports: Selection | None = None
+    grace: float | None = None
+    cancel_timeout: float | None = None
+
+
+@dataclass
+class Settings:
+    """The run's settings, after ini, command line and hooks."""
+
+    backends: Mapping[str, Backend]
+    transports: Mapping[str, TransportFactory]
+    selected_backends: Selection
+    selected_transports: Selection
+    grace: float = DEFAULT_GRACE
+    cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT
+    summary: bool = True
+    _missing: dict[str, str | None] = field(default_factory=dict)
+
+    def backend_of(self, anyio_backend: object) -> Backend:
+        """The backend that a value of AnyIO's fixture ``anyio_backend`` stands for."""
+        for backend in self.backends.values():
+            if backend.anyio_backend == anyio_backend:
+                return backend
+        library, options = (
+            anyio_backend if isinstance(anyio_backend, tuple) else (str(anyio_backend), {})
+        )
+        for backend in self.backends.values():
+            if backend.library == library and not options:
+                return backend  # ("asyncio", {}) is "asyncio" too
+        return backends_.custom_backend(library, library, options)
+
+    def missing(self, backend: str) -> str | None:
+        """Why a backend cannot run here, looked up once a run."""
+        if backend not in self._missing:
+            self._missing[backend] = self.backends[backend].missing()
+        return self._missing[backend]
+
+
+settings_key = pytest.StashKey[Settings]()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("harness", "test harness for network servers and clients on AnyIO")
+    group.addoption(
+        "--harness-backends",
+        metavar="NAMES",
+        help="backends to run harness tests on, separated by commas: "
+        f"{', '.join(backends_.BUILT_IN)}, or one that a plugin adds",
+    )
+    group.addoption(
+        "--harness-transports",
+        metavar="NAMES",
+        help="transports to run harness tests on, separated by commas: "
+        f"{', '.join(transports_.BUILT_IN)}, or one that a plugin adds",
+    )
+    parser.addini(
+        "harness_backends",
+        type="args",
+        default=[],
+        help=f"backends to run harness tests on (default: {' '.join(backends_.DEFAULT)})",
+    )
+    parser.addini(
+        "harness_transports",
+        type="args",
+        default=[],
+        help=f"transports to run harness tests on (default: {' '.join(transports_.DEFAULT)})",
+    )
+    parser.addini(
+        "harness_grace",
+        default=str(DEFAULT_GRACE),
+        help="seconds that handlers may take to finish at the end of a test "
+        f"(default: {DEFAULT_GRACE})",
+    )
+    parser.addini(
+        "harness_cancel_timeout",
+        default=str(DEFAULT_CANCEL_TIMEOUT),
+        help="seconds that a cancelled handler may take to stop "
+        f"(default: {DEFAULT_CANCEL_TIMEOUT})",
+    )
+    parser.addini(
+        "harness_summary",
+        type="bool",
+        default=True,
+        help="print the matrix of backends and transports at the end of a run (default: true)",
+    )
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Everything that is set for this run. Raises :exc:`pytest.UsageError` for what cannot be."""
+    config.addinivalue_line("markers", MARKER_HELP)
+    anyio_plugin = sys.modules.get("anyio.pytest_plugin")
+    if anyio_plugin is None or not config.pluginmanager.is_registered(anyio_plugin):
+        raise pytest.UsageError(
+            "the harness plugin needs AnyIO's pytest plugin, which is not loaded: "
+            "add `-p anyio` before `-p harness.pytest_plugin`, or take away `-p no:anyio`"
+        )
+    backends = dict(backends_.BUILT_IN)
+    for added in config.hook.pytest_harness_backends(config=config):
+        for name, (library, options) in added.items():
+            _check_new("pytest_harness_backends", name, backends)
+            try:
+                backends[name] = backends_.custom_backend(name, library, options)
+            except ValueError as exc:
+                raise pytest.UsageError(f"pytest_harness_backends: {exc}") from None
+    transports = dict(transports_.BUILT_IN)
+    for added in config.hook.pytest_harness_transports(config=config):
+        for name, factory in added.items():
+            _check_new("pytest_harness_transports", name, transports)
+            transports[name] = factory
+    settings = Settings(
+        backends=backends,
+        transports=transports,
+        selected_backends=_selected(config, "backends", backends, backends_.DEFAULT),
+        selected_transports=_selected(config, "transports", transports, transports_.DEFAULT),
+        grace=_seconds(config, "harness_grace"),
+        cancel_timeout=_seconds(config, "harness_cancel_timeout"),
+        summary=bool(config.getini("harness_summary")),
+    )
+    if settings.selected_backends.explicit:
+        refuse_missing(settings, settings.selected_backends.names)
+    return settings
+
+
+def refuse_missing(settings: Settings, names: Iterable[str], where: str = "") -> None:
+    """Raise :exc:`pytest.UsageError` if one of the backends that were asked for is not there."""
+    for name in names:
+        reason = settings.missing(name)
+        if reason is not None:
+            raise pytest.UsageError(f"{where}{reason}")
+
+
+def marked(node: pytest.Item | pytest.Collector, settings: Settings) -> Marked | None:
+    """What the ``harness`` markers of ``node`` say, checked; ``None`` if it has none.
+
+    Raises :exc:`pytest.UsageError` that names the node and lists what would be valid.
+    """
+    merged: dict[str, Any] = {}
+    found = False
+    for mark in node.iter_markers(MARKER):
+        found = True
+        where = f"{node.nodeid}: @pytest.mark.harness"
+        if mark.args:
+            raise pytest.UsageError(
+                f"{where} takes keyword arguments only, not {mark.args!r}; valid are "
+                f"{', '.join(Marked.__dataclass_fields__)}"
+            )
+        for name, value in mark.kwargs.items():
+            if name not in Marked.__dataclass_fields__:
+                raise pytest.UsageError(
+                    f"{where} has no argument {name!r}; valid are "
+                    f"{', '.join(Marked.__dataclass_fields__)}"
+                )
+            if name not in merged:
+                merged[name] = _checked_argument(f"{where}({name}=...)", name, value, settings)
+    return Marked(**merged) if found else None
+
+
+def _checked_argument(where: str, name: str, value: object, settings: Settings) -> object:
+    if name in ("backends", "transports"):
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise pytest.UsageError(f"{where} takes a list of names, not {value!r}")
+        names = tuple(value)
+        _check_names(where, names, getattr(settings, name), name[:-1])
+        if name == "backends":
+            refuse_missing(settings, names, f"{where}: ")
+        return Selection(names, explicit=True)
+    try:
+        return checked_grace(value, name)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as exc:
+        raise pytest.UsageError(f"{where}: {exc}") from None
+
+
+def _selected(
+    config: pytest.Config, what: str, known: Mapping[str, object], default: tuple[str, ...]
+) -> Selection:
+    option = config.getoption(f"--harness-{what}")
+    if option is not None:
+        names = tuple(name.strip() for name in option.split(",") if name.strip())
+        where = f"--harness-{what}"
+    else:
+        names = tuple(
+            name for value in config.getini(f"harness_{what}") for name in value.split(",") if name
+        )
+        where = f"harness_{what}"
+        if not names:
+            return Selection(default, explicit=False)
+    _check_names(where, names, known, what[:-1])
+    return Selection(names, explicit=True)
+
+
+def _check_names(
+    where: str, names: tuple[object, ...], known: Mapping[str, object], kind: str
+) -> None:
+    for name in names:
+        if name not in known:
+            raise pytest.UsageError(
+                f"{where}: unknown {kind} {name!r}; valid are {', '.join(known)}"
+            )
+    if not names:
+        raise pytest.UsageError(f"{where}: no {kind} named; valid are {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise pytest.UsageError(f"{where}: a {kind} is named twice: {', '.join(map(str, names))}")
+
+
+def _check_new(hook: str, name: str, known: Mapping[str, object]) -> None:
+    if name in known:
+        raise pytest.UsageError(f"{hook}: the name {name!r} is taken")
+
+
+def _seconds(config: pytest.Config, ini: str) -> float:
+    value = config.getini(ini)
+    try:
+        return checked_grace(float(value), ini)
+    except ValueError:
+        raise pytest.UsageError(
+            f"{ini}: expected a number of seconds, zero or more, not {value!r}"
+        ) from None
+
+
+def make_transport(settings: Settings, name: str) -> Transport:
+    """A fresh transport. Raises :exc:`pytest.UsageError` if a plugin's factory makes none."""
+    transport = settings.transports[name]()
+    if not isinstance(transport, Transport):
+        raise pytest.UsageError(
+            f"pytest_harness_transports: {name!r} made {transport!r}, which is no harness.Transport"
+        )
+    return transport

@@ -1,0 +1,124 @@
+"""The matrix at the end of a run: backends by transports, and the tests that tell them apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterable
+
+import pytest
+
+from .matrix import marker_of_run
+from .options import Settings, settings_key
+
+#: The attribute of a report that carries its cell; pytest-xdist sends a report's attributes along.
+CELL = "harness_cell"
+NO_TRANSPORT = "(none)"
+OUTCOMES = ("passed", "failed", "skipped", "xfailed")
+
+Cell = tuple[str, str, str]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    cell = cell_of(item)
+    if cell is not None:
+        setattr(report, CELL, cell)
+    return report
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """Backend, transport and the test's name without its backend; ``None`` if it is no cell."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    settings = item.config.stash[settings_key]
+    if "anyio_backend" not in parameters or marker_of_run(item, settings) is None:
+        return None
+    backend = settings.backend_of(parameters["anyio_backend"]).name
+    transport = parameters.get("transport", NO_TRANSPORT)
+    name = item.nodeid.replace(f"[{backend}-", "[", 1).replace(f"[{backend}]", "", 1)
+    return backend, str(transport), name
+
+
+class Summary:
+    """Counts the cells of a run as reports come in, from this process or from workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._counts: dict[tuple[str, str], Counter[str]] = {}
+        self._outcomes: dict[str, dict[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        cell = getattr(report, CELL, None)
+        if cell is None:
+            return
+        backend, transport, name = cell
+        outcome = outcome_of(report)
+        if outcome is None:
+            return
+        outcomes = self._outcomes.setdefault(name, {})
+        counts = self._counts.setdefault((backend, transport), Counter())
+        before = outcomes.get(backend)
+        if before == "failed" or (before is not None and outcome != "failed"):
+            return  # the phases of one test count once, and a failure counts most
+        if before is not None:
+            counts[before] -= 1
+        outcomes[backend] = outcome
+        counts[outcome] += 1
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._counts or terminalreporter.verbosity < -1:
+            return
+        terminalreporter.section("harness: backends x transports")
+        for line in self.matrix():
+            terminalreporter.write_line(line)
+        told_apart = list(self.told_apart())
+        if told_apart:
+            terminalreporter.write_line("")
+            terminalreporter.write_line("passed on one backend and failed on another:")
+            for line in told_apart:
+                terminalreporter.write_line(f"  {line}", red=True)
+
+    def matrix(self) -> Iterable[str]:
+        """The table, a line each, as wide as it needs to be."""
+        backends = _ordered((backend for backend, _ in self._counts), self._settings.backends)
+        transports = _ordered(
+            (transport for _, transport in self._counts), self._settings.transports
+        )
+        rows = [["", *transports]]
+        for backend in backends:
+            cells = (self._counts.get((backend, transport)) for transport in transports)
+            rows.append([backend, *(_cell_text(counts) for counts in cells)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+    def told_apart(self) -> Iterable[str]:
+        """The tests that passed on one backend and failed on another."""
+        for name, outcomes in self._outcomes.items():
+            passed = [backend for backend, outcome in outcomes.items() if outcome == "passed"]
+            failed = [backend for backend, outcome in outcomes.items() if outcome == "failed"]
+            if passed and failed:
+                yield f"{name}: passed on {', '.join(passed)}; failed on {', '.join(failed)}"
+
+
+def outcome_of(report: pytest.TestReport) -> str | None:
+    """What a report adds to its test's outcome, if anything."""
+    if report.failed:
+        return "failed"
+    if report.skipped:
+        return "xfailed" if hasattr(report, "wasxfail") else "skipped"
+    return "passed" if report.when == "call" else None
+
+
+def _cell_text(counts: Counter[str] | None) -> str:
+    if counts is None:
+        return "-"
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome])
+
+
+def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """``names`` once each, in the order of ``known``; unknown ones last."""
+    order = {name: position for position, name in enumerate(known)}
+    return sorted(set(names), key=lambda name: (order.get(name, len(order)), name))

@@ -1,0 +1,383 @@
+"""A running server: what a test holds of it, and how it starts, drains, is cancelled and starts again."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import ssl
+import sys
+import types
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from anyio import (
+    CancelScope,
+    ConnectionFailed,
+    Event,
+    aclose_forcefully,
+    create_task_group,
+    get_cancelled_exc_class,
+    move_on_after,
+)
+from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup, TaskStatus
+from anyio.lowlevel import checkpoint
+
+from .connection import Connection, RecordedStream
+from .supervisor import DidNotStop
+from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
+
+if TYPE_CHECKING:
+    from .core import Harness
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+Handler = Callable[[ByteStream], Awaitable[object]]
+
+
+class Server(ByteStreamConnectable):
+    """A server under the care of a harness; made by :meth:`harness.Harness.serve`.
+
+    It is AnyIO's ``ByteStreamConnectable``, so it can be given to anything that takes one.
+
+    :ivar name: what messages call it
+    :ivar transport: what it is reached over
+    :ivar accepted: how many connections its handler has been given since it was first started
+    :ivar errors: what handlers raised, in order, expected or not
+    """
+
+    def __init__(
+        self,
+        harness: Harness,
+        transport: Transport,
+        endpoint: Endpoint,
+        handler: Handler,
+        *,
+        name: str,
+        grace: float,
+        cancel_timeout: float,
+        expect: tuple[type[BaseException], ...],
+    ) -> None:
+        self.name = name
+        self.transport = transport
+        self.accepted = 0
+        self.errors: Sequence[BaseException]
+        self._errors: list[BaseException] = []
+        self.errors = self._errors
+        self._harness = harness
+        self._endpoint = endpoint
+        self._handler = handler
+        self._grace = grace
+        self._cancel_timeout = cancel_timeout
+        self._expect = expect
+        self._live: dict[Connection, CancelScope] = {}
+        self._watchers: list[Event] = []
+        self._running = False
+        self._ended = False
+
+    # Where it is
+
+    @property
+    def address(self) -> Any:
+        """``(host, port)``, or the path of a unix socket."""
+        return self._endpoint.address
+
+    @property
+    def host(self) -> str:
+        """The IP literal it listens at. Raises :exc:`AttributeError` for a unix socket."""
+        return host_of(self.address)
+
+    @property
+    def port(self) -> int:
+        """The port it listens at. Raises :exc:`AttributeError` for a unix socket."""
+        return port_of(self.address)
+
+    @property
+    def path(self) -> str:
+        """The path of its unix socket. Raises :exc:`AttributeError` for any other transport."""
+        return path_of(self.address)
+
+    def url(self, scheme: str) -> str:
+        """A URL for clients that take one: ``server.url("https")``.
+
+        For a unix socket it is ``scheme:///path``, or ``scheme+unix://%2Fpath`` if the scheme ends
+        in ``+unix``.
+        """
+        return url_of(scheme, self.address)
+
+    @property
+    def client_ssl_context(self) -> ssl.SSLContext:
+        """A context that trusts this server. Raises :exc:`AttributeError` if it has no TLS."""
+        context = self._endpoint.client_ssl_context
+        if context is None:
+            raise AttributeError(
+                f"{self} has no client_ssl_context: transport {self.transport.name!r} has no TLS"
+            )
+        return context
+
+    # What it does
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """The live connections, oldest first: those whose handler has not returned."""
+        return list(self._live)
+
+    async def connect(self) -> ByteStream:
+        """Connect to it. The harness closes the stream at the end if the test does not.
+
+        Raises :exc:`anyio.ConnectionFailed` if the server is stopped.
+        """
+        return await self._harness.connect(self)
+
+    async def wait_connections(self, n: int) -> None:
+        """Wait until at least ``n`` connections are live; for ``n == 0``, until none is.
+
+        Raises :exc:`ValueError` for a negative ``n`` and :exc:`RuntimeError` if the server stops
+        before there were ``n``.
+        """
+        if not isinstance(n, int) or n < 0:
+            raise ValueError(f"wait_connections() takes a number of connections, not {n!r}")
+        await checkpoint()
+        while len(self._live) < n if n else self._live:
+            if n and not self._running:
+                raise RuntimeError(
+                    f"{self} is stopped and has {len(self._live)} connections; "
+                    f"there will never be {n}"
+                )
+            await self._next_change()
+
+    async def drop_connections(self) -> None:
+        """Cancel the handler of every live connection and wait for them; go on accepting.
+
+        Raises :exc:`harness.DidNotStop` if a handler is still there after the harness's
+        ``cancel_timeout``.
+        """
+        dropped = list(self._live)
+        for connection in dropped:
+            self._live[connection].cancel()
+        with move_on_after(self._cancel_timeout):
+            await checkpoint()
+            while any(connection in self._live for connection in dropped):
+                await self._next_change()
+            return
+        stuck = [connection for connection in dropped if connection in self._live]
+        raise DidNotStop(
+            f"{len(stuck)} of {len(dropped)} handlers of {self} did not stop within "
+            f"{self._cancel_timeout:g} s of being cancelled: {stuck}"
+        )
+
+    async def stop(self, *, grace: float | None = None) -> None:
+        """Stop accepting, let handlers finish for ``grace`` seconds, cancel the others, close.
+
+        Returns as soon as the last handler is done. Does nothing on a stopped server. ``grace``
+        defaults to what ``serve`` was given. Raises :exc:`harness.DidNotStop` if a handler is
+        still there ``cancel_timeout`` seconds after it was cancelled.
+        """
+        grace = self._grace if grace is None else checked_grace(grace)
+        if not self._running:
+            await checkpoint()
+            return
+        self._stop_accepting()
+        with move_on_after(grace):
+            await self._finished.wait()
+            return
+        self._cancel_handlers()
+        with move_on_after(self._cancel_timeout):
+            await self._finished.wait()
+            return
+        raise DidNotStop(
+            f"{len(self._live)} handlers of {self} did not stop within "
+            f"{self._cancel_timeout:g} s of being cancelled: {self.connections}"
+        )
+
+    async def restart(self) -> None:
+        """Stop, with the grace that ``serve`` was given, and start again at the same address."""
+        if self._ended:
+            raise RuntimeError(f"{self} cannot restart: the harness it belonged to is closed")
+        await self.stop()
+        await self._endpoint.listen_again()
+        await self._start()
+
+    def __repr__(self) -> str:
+        state = "" if self._running else ", stopped"
+        return f"<Server {self.name!r} at {self.address} over {self.transport.name}{state}>"
+
+    # How the harness runs it
+
+    async def _start(self) -> None:
+        self._finished = Event()
+        await self._harness._supervisor.services.start(self._serve, name=f"server {self.name!r}")
+
+    async def _serve(self, *, task_status: TaskStatus[None]) -> None:
+        try:
+            async with create_task_group() as handlers:
+                self._handlers: TaskGroup = handlers
+                try:
+                    with CancelScope() as self._accepting:
+                        self._running = True
+                        task_status.started()
+                        await self._endpoint.listener.serve(self._task_function(), handlers)
+                finally:
+                    self._running = False
+                    await aclose_forcefully(self._endpoint.listener)
+                    self._changed()
+        finally:
+            self._finished.set()
+
+    def _task_function(self) -> Callable[[ByteStream], Awaitable[None]]:
+        """:meth:`_handle`, as a function with the name that the handlers' tasks shall have."""
+
+        def handle(stream: ByteStream) -> Awaitable[None]:
+            return self._handle(stream)
+
+        handle.__qualname__ = f"a handler of server {self.name!r}"
+        handle.__module__ = ""
+        return handle
+
+    async def _handle(self, stream: ByteStream) -> None:
+        __tracebackhide__ = True
+        recorded = RecordedStream(stream)
+        connection = recorded.connection
+        with CancelScope() as scope:
+            self._live[connection] = scope
+            self.accepted += 1
+            self._changed()
+            try:
+                await self._handler(recorded)
+            except GeneratorExit:
+                raise
+            except get_cancelled_exc_class():
+                raise
+            except BaseException as exc:
+                self._failed(exc, connection)
+            finally:
+                try:
+                    if connection.state != "closed":
+                        await aclose_forcefully(recorded)
+                finally:
+                    del self._live[connection]
+                    self._changed()
+
+    def _failed(self, error: BaseException, connection: Connection) -> None:
+        self._errors.append(error)
+        if not is_expected(error, self._expect):
+            origin = f"connection {connection.id} of server {self.name!r}"
+            self._harness._supervisor.notice(error, origin)
+
+    async def _connect(self) -> ByteStream:
+        if not self._running:
+            raise ConnectionFailed(
+                f"{self} is stopped; restart() it, or connect before it stops"
+            )
+        try:
+            return await self._endpoint.connect()
+        except ConnectionFailed:
+            raise
+        except OSError as exc:
+            raise ConnectionFailed(f"cannot connect to {self}: {exc}") from exc
+
+    def _stop_accepting(self) -> None:
+        self._accepting.cancel()
+
+    def _cancel_handlers(self) -> None:
+        self._handlers.cancel_scope.cancel()
+
+    def _only_lingers(self) -> bool:
+        """Whether every live handler waits for its own client, and for nothing else."""
+        return all(connection.waiting for connection in self._live)
+
+    async def _drain(self, *, grace: float | None = None) -> None:
+        """Wait until all handlers are done or only linger, ``grace`` seconds at most."""
+        with move_on_after(self._grace if grace is None else grace):
+            while self._live and not self._only_lingers():
+                await self._next_change()
+
+    async def _end(self) -> None:
+        self._ended = True
+        await self._endpoint.aclose()
+
+    def _changed(self) -> None:
+        for event in self._watchers:
+            event.set()
+        self._watchers.clear()
+
+    async def _next_change(self) -> None:
+        event = Event()
+        self._watchers.append(event)
+        await event.wait()
+
+
+def handler_of(what: Any) -> Handler:
+    """The async callable that ``what`` is or has as its ``handle`` method.
+
+    Raises :exc:`TypeError` where there is none.
+    """
+    handle = getattr(what, "handle", None)
+    if handle is not None and not isinstance(what, type):
+        what = handle
+    expected = "an async function that takes the stream, or an object with `async def handle(stream)`"
+    if not callable(what) or isinstance(what, type):
+        raise TypeError(f"serve() expects {expected}, not {what!r}")
+    function = what
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"serve() expects {expected}; {name_of(what)}() is an async generator: it has a `yield`"
+        )
+    is_def = isinstance(function, (types.FunctionType, types.MethodType)) and (
+        function.__name__ != "<lambda>"
+    )
+    if is_def and not inspect.iscoroutinefunction(function) and not _returns_awaitable(function):
+        raise TypeError(
+            f"serve() expects {expected}; {name_of(what)}() is not async: write `async def`"
+        )
+    handler: Handler = what
+    return handler
+
+
+def _returns_awaitable(function: Any) -> bool:
+    """Whether a plain ``def`` wraps an async one (``functools.wraps``) or says it returns one."""
+    if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        return True
+    returns = str(getattr(function, "__annotations__", {}).get("return", ""))
+    return "Awaitable" in returns or "Coroutine" in returns
+
+
+def name_of(what: Any) -> str:
+    """What messages call a handler: its function's name, or its class's."""
+    while isinstance(what, functools.partial):
+        what = what.func
+    if hasattr(what, "__name__"):
+        return str(what.__name__)
+    return type(what).__name__
+
+
+def is_expected(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
+    """Whether ``error``, or each exception of the group that it is, is one of ``types``."""
+    if isinstance(error, types):
+        return True
+    if isinstance(error, BaseExceptionGroup) and types:
+        return error.split(types)[1] is None
+    return False
+
+
+def checked_grace(grace: float, what: str = "grace") -> float:
+    """``grace`` in seconds. Raises :exc:`ValueError` or :exc:`TypeError` if it cannot be one."""
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds, not {grace!r}")
+    if math.isnan(grace) or grace < 0:
+        raise ValueError(f"{what} must be a number of seconds, zero or more, not {grace!r}")
+    return float(grace)
+
+
+def checked_expect(
+    expect: type[BaseException] | Iterable[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    """``expect`` as a tuple of exception types. Raises :exc:`TypeError` for anything else."""
+    types = (expect,) if isinstance(expect, type) else tuple(expect)
+    for each in types:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"expect takes exception types, not {each!r}")
+    return types

@@ -1,0 +1,87 @@
+"""Waiting until every other task is blocked: an event, not a pause.
+
+On trio the scheduler itself tells when its run queue is empty and no I/O is ready
+(``trio.testing.wait_all_tasks_blocked``). asyncio has no such event, so there the loop is turned, one
+``sleep(0)`` at a time, until :data:`QUIET_TURNS` turns in a row have found every task blocked. Each
+turn polls the selector without blocking, so bytes on their way between two sockets of this process
+count as work: the turn that finds them makes some task runnable, and the count starts again.
+
+AnyIO's ``wait_all_tasks_blocked`` pauses for 0.1 s between looks on asyncio, which is what this
+module exists to avoid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from anyio import CancelScope
+
+from .backends import current_library
+
+#: Turns without a runnable task that count as settled. One finds bytes that were sent before it,
+#: one the protocol callbacks that those cause, one the tasks that the callbacks wake.
+QUIET_TURNS = 3
+
+
+async def settle(*, turns: int | None = None) -> bool:
+    """Return when every other task of this event loop is blocked.
+
+    Blocked means waiting for something that has not happened: a task that waits for a timer, a
+    thread or a peer outside this loop is blocked.
+
+    :param turns: give up after so many turns of the event loop; a task that never blocks would
+        otherwise keep this waiting for ever
+    :return: whether everything settled
+    """
+    if current_library() == "trio":
+        return await _settle_trio(turns)
+    return await _settle_asyncio(turns)
+
+
+async def _settle_asyncio(turns: int | None) -> bool:
+    this_task = asyncio.current_task()
+    quiet = turned = 0
+    while quiet < QUIET_TURNS:
+        if turned == turns:
+            return False
+        await asyncio.sleep(0)
+        turned += 1
+        quiet += 1
+        for task in asyncio.all_tasks():
+            # What a task waits for. `Task` has no public word for it; AnyIO reads this one too.
+            waiter = getattr(task, "_fut_waiter", None)
+            if (waiter is None or waiter.done()) and task is not this_task:
+                quiet = 0
+                break
+    return True
+
+
+async def _settle_trio(turns: int | None) -> bool:
+    import trio.testing
+
+    if turns is None:
+        await trio.testing.wait_all_tasks_blocked()
+        return True
+
+    class CountTurns(trio.abc.Instrument):
+        """Cancels the wait when the scheduler has made so many passes."""
+
+        left = turns
+
+        def after_io_wait(self, timeout: float) -> None:
+            self.left -= 1
+            if self.left <= 0:
+                # Not cancelled here: an instrument must not touch the scheduler it is called from.
+                token.run_sync_soon(scope.cancel, idempotent=False)
+
+    token = trio.lowlevel.current_trio_token()
+    counter = CountTurns()
+    settled = False
+    with CancelScope() as scope:
+        trio.lowlevel.add_instrument(counter)
+        try:
+            await trio.testing.wait_all_tasks_blocked()
+            settled = True
+        finally:
+            trio.lowlevel.remove_instrument(counter)
+    return settled

@@ -1,0 +1,88 @@
+"""Unix-domain sockets, at a path short enough for every platform."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from typing import ClassVar
+
+from anyio import connect_unix
+from anyio.abc import ByteStream, SocketListener
+
+from .base import Endpoint, Transport
+from .tcp import BACKLOG
+from .unix_futures import tolerate_cancelled_futures
+
+#: sizeof(sun_path) is 104 on macOS and the BSDs and 108 on Linux, with a closing NUL byte.
+LONGEST_PATH = 103
+SOCKET_NAME = "s"
+
+
+class UnixEndpoint(Endpoint):
+    """A listening socket in a directory of its own (mode 0700), both removed at the end."""
+
+    def __init__(self) -> None:
+        self._directory = short_directory()
+        self._path = os.path.join(self._directory, SOCKET_NAME)
+
+    @property
+    def address(self) -> str:
+        return self._path
+
+    async def open(self) -> UnixEndpoint:
+        try:
+            await self.listen_again()
+        except BaseException:
+            shutil.rmtree(self._directory)
+            raise
+        return self
+
+    async def listen_again(self) -> None:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            if os.path.exists(self._path):
+                os.unlink(self._path)
+            listening.bind(self._path)
+            listening.listen(BACKLOG)
+            self.listener = tolerate_cancelled_futures(await SocketListener.from_socket(listening))
+        except BaseException:
+            listening.close()
+            raise
+
+    async def connect(self) -> ByteStream:
+        return tolerate_cancelled_futures(await connect_unix(self._path))
+
+    async def aclose(self) -> None:
+        try:
+            await self.listener.aclose()
+        finally:
+            shutil.rmtree(self._directory)
+
+
+class UnixTransport(Transport):
+    """A stream socket in the file system."""
+
+    name: ClassVar[str] = "unix"
+
+    def missing(self) -> str | None:
+        if not hasattr(socket, "AF_UNIX"):
+            return "this platform has no unix-domain sockets"
+        return None
+
+    async def listen(self) -> UnixEndpoint:
+        return await UnixEndpoint().open()
+
+
+def short_directory() -> str:
+    """Make a private directory whose socket path fits ``sun_path``.
+
+    The temporary directory of the process is used where it is short enough, ``/tmp`` where it is
+    not (a deep ``TMPDIR``; pytest's ``tmp_path`` is never used).
+    """
+    directory = tempfile.mkdtemp(prefix="anyio-harness-")
+    if len(os.fsencode(os.path.join(directory, SOCKET_NAME))) > LONGEST_PATH:
+        os.rmdir(directory)
+        directory = tempfile.mkdtemp(prefix="anyio-harness-", dir="/tmp")
+    return directory

@@ -1,0 +1,69 @@
+"""A mend for AnyIO's unix-domain streams on asyncio, kept apart so that it can go in one piece.
+
+``anyio/_backends/_asyncio.py``, ``_RawSocketMixin._wait_until_readable`` (and ``_writable``, and
+``UNIXSocketListener.accept``) registers ``f.set_result`` itself as the loop's reader callback. When
+the waiting task is cancelled in the very iteration in which the descriptor became readable, the
+callback finds a cancelled future and raises ``InvalidStateError`` into the loop's exception handler,
+and AnyIO's test runner then fails whatever test is running. Closing a peer and cancelling its
+reader in one step, which is what every teardown does, hits it each time. AnyIO's own
+``wait_readable`` has the needed ``except InvalidStateError``.
+
+``docs/upstream-bugs.md`` has a reproducer; ``tests/transports/test_unix_futures.py`` fails when
+the mend is no longer needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from anyio import notify_closing, wait_readable
+
+T = TypeVar("T")
+
+
+def tolerate_cancelled_futures(stream_or_listener: T) -> T:
+    """Return the argument, with its waits mended if it is AnyIO's unix stream or listener on asyncio."""
+    subject: Any = stream_or_listener
+    if hasattr(subject, "_wait_until_readable"):
+        # Instance attributes hide the methods; each is called as f(loop).
+        subject._wait_until_readable = functools.partial(_wait, subject, "_receive_future", "reader")
+        subject._wait_until_writable = functools.partial(_wait, subject, "_send_future", "writer")
+    elif hasattr(subject, "_accept_future"):
+        accept, aclose, raw_socket = subject.accept, subject.aclose, subject._raw_socket
+
+        async def mended_accept() -> Any:
+            await wait_readable(raw_socket)
+            return tolerate_cancelled_futures(await accept())
+
+        async def mended_aclose() -> None:
+            if raw_socket.fileno() >= 0:
+                notify_closing(raw_socket)
+            await aclose()
+
+        subject.accept, subject.aclose = mended_accept, mended_aclose
+    return stream_or_listener
+
+
+def _wait(
+    stream: Any, attribute: str, side: str, loop: asyncio.AbstractEventLoop
+) -> asyncio.Future[None]:
+    raw_socket = stream._raw_socket
+    add: Callable[..., object] = getattr(loop, f"add_{side}")
+    remove: Callable[..., object] = getattr(loop, f"remove_{side}")
+    future: asyncio.Future[None] = loop.create_future()
+
+    def ready() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def done(_: object) -> None:
+        delattr(stream, attribute)
+        remove(raw_socket)
+
+    setattr(stream, attribute, future)
+    add(raw_socket, ready)
+    future.add_done_callback(done)
+    return future
