@@ -1,4 +1,4 @@
-"""The backends by name: what each is made of, whether it is there, and whether it is the one that runs.
+"""The backends by name: what each is made of, whether it is there, whether it is what runs.
 
 A backend here is what AnyIO calls a backend plus its options. The name is the id in a test's name
 and what options and markers select it by.

@@ -41,7 +41,7 @@ class Connection:
 
     @property
     def local_address(self) -> Any:
-        """This side's address, as the typed attribute of the stream has it; ``None`` without one."""
+        """This side's address, as the stream's typed attribute has it; ``None`` without one."""
         return self._stream.extra(SocketAttribute.local_address, None)
 
     @property

@@ -1,13 +1,14 @@
 """`Harness`, what a test holds, and `open_harness`, which makes one anywhere.
 
-The order of the end is fixed (:meth:`Harness.aclose`): stop accepting, let handlers drain, cancel what
-lingers, bound the cancellation, close the streams and addresses, and only then say what went wrong.
+The order of the end is fixed (:meth:`Harness.aclose`): stop accepting, let handlers drain, cancel
+what lingers, bound the cancellation, close the streams and addresses, and only then say what went
+wrong.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -20,7 +21,7 @@ from .connection import RecordedStream
 from .server import Server, checked_expect, checked_grace, handler_of, name_of
 from .settling import settle
 from .supervisor import DidNotStop, Supervisor, Watch, failure_of
-from .transports import Transport, make_transport
+from .transports import BUILT_IN, Transport, TransportFactory, make_transport
 
 #: Seconds that handlers get to finish their work at the end, if nothing else is said.
 DEFAULT_GRACE = 0.5
@@ -46,12 +47,16 @@ class Harness:
         *,
         backend: str,
         transport: Transport,
+        transports: Mapping[str, TransportFactory],
         grace: float,
         cancel_timeout: float,
         watch: Watch | None,
     ) -> None:
         self.backend = backend
         self.transport = transport
+        self._factories = transports
+        #: made so far, by name: all memory servers of one harness share one network
+        self._transports = {transport.name: transport}
         self._grace = grace
         self._cancel_timeout = cancel_timeout
         self._supervisor = Supervisor("the harness", watch)
@@ -91,7 +96,7 @@ class Harness:
         """
         self._check_open("serve")
         function = handler_of(handler)
-        transport = self.transport if transport is None else make_transport(transport)
+        transport = self._resolve(transport)
         grace = self._grace if grace is None else checked_grace(grace)
         expected = checked_expect(expect)
         endpoint = await transport.listen()
@@ -114,12 +119,11 @@ class Harness:
         self._servers.append(server)
         return server
 
-    async def start(
-        self, func: Callable[..., Any], *args: object, name: str | None = None
-    ) -> Any:
+    async def start(self, func: Callable[..., Any], *args: object, name: str | None = None) -> Any:
         """Start ``func(*args, task_status=...)`` in the background.
 
-        Waits for ``task_status.started(value)`` and returns ``value`` (AnyIO's ``TaskGroup.start``).
+        Waits for ``task_status.started(value)`` and returns ``value``, as AnyIO's
+        ``TaskGroup.start`` does.
         Raises what ``func`` raises before that, and :exc:`RuntimeError` if it ends without it.
         """
         self._check_open("start a task")
@@ -150,7 +154,7 @@ class Harness:
         Both are closed at the end if the test does not. Raises as :meth:`serve` does.
         """
         self._check_open("make a pair")
-        transport = self.transport if transport is None else make_transport(transport)
+        transport = self._resolve(transport)
         endpoint = await transport.listen()
         accepted: list[ByteStream] = []
         arrived = Event()
@@ -225,6 +229,16 @@ class Harness:
         self._streams[recorded] = None
         return recorded
 
+    def _resolve(self, transport: str | Transport | None) -> Transport:
+        if transport is None:
+            return self.transport
+        if isinstance(transport, str) and transport in self._transports:
+            return self._transports[transport]
+        made = make_transport(transport, self._factories)
+        if isinstance(transport, str):
+            self._transports[transport] = made
+        return made
+
     def _check_open(self, what: str) -> None:
         if self._closed:
             raise RuntimeError(
@@ -244,14 +258,16 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         async with open_harness(transport="memory") as harness:
             server = await harness.serve(handler)
 
-    A crash in a handler or background task cancels the block and is raised at its end. In a fixture,
-    where the block stands still while tests run, the test that is running is cancelled instead, and
-    fails with the crash.
+    A crash in a handler or background task cancels the block and is raised at its end. In a
+    fixture, where the block stands still while tests run, the test that is running is cancelled
+    instead, and fails with the crash.
 
     :param transport: a name (``"tcp"``, ``"unix"``, ``"tls"``, ``"memory"``, ``"tcp6"``) or a
         :class:`~harness.Transport`
     :param grace: seconds that handlers get to finish at the end
     :param cancel_timeout: seconds that a cancelled handler may take to stop
+    :param backend: the name that ``harness.backend`` shall have; found out by default
+    :param transports: what names stand for, here and in ``serve``: name -> factory
     :raises ValueError: for an unknown transport or a negative number
     """
 
@@ -262,11 +278,19 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         grace: float = DEFAULT_GRACE,
         cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT,
         backend: str | None = None,
+        transports: Mapping[str, TransportFactory] = BUILT_IN,
     ) -> None:
-        self._transport = make_transport(transport)
+        self._transport = make_transport(transport, transports)
+        self._factories = transports
         self._grace = checked_grace(grace)
         self._cancel_timeout = checked_grace(cancel_timeout, "cancel_timeout")
         self._backend = backend
+        self._watch: Watch | None = None
+
+    @property
+    def cancels_its_block(self) -> bool:
+        """Whether a crash cancels the block, rather than the test that runs meanwhile."""
+        return self._watch is not None
 
     async def __aenter__(self) -> Harness:
         self._watch = None if _suspended_block() else Watch()
@@ -274,6 +298,7 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         self._harness = Harness(
             backend=self._backend or running_backend_name(),
             transport=self._transport,
+            transports=self._factories,
             grace=self._grace,
             cancel_timeout=self._cancel_timeout,
             watch=self._watch,

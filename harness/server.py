@@ -1,4 +1,4 @@
-"""A running server: what a test holds of it, and how it starts, drains, is cancelled and starts again."""
+"""A running server: what a test holds of it, and how it starts, drains, stops and restarts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ssl
 import sys
 import types
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio import (
     CancelScope,
@@ -267,9 +267,7 @@ class Server(ByteStreamConnectable):
 
     async def _connect(self) -> ByteStream:
         if not self._running:
-            raise ConnectionFailed(
-                f"{self} is stopped; restart() it, or connect before it stops"
-            )
+            raise ConnectionFailed(f"{self} is stopped; restart() it, or connect before it stops")
         try:
             return await self._endpoint.connect()
         except ConnectionFailed:
@@ -316,7 +314,9 @@ def handler_of(what: Any) -> Handler:
     handle = getattr(what, "handle", None)
     if handle is not None and not isinstance(what, type):
         what = handle
-    expected = "an async function that takes the stream, or an object with `async def handle(stream)`"
+    expected = (
+        "an async function that takes the stream, or an object with `async def handle(stream)`"
+    )
     if not callable(what) or isinstance(what, type):
         raise TypeError(f"serve() expects {expected}, not {what!r}")
     function = what
@@ -333,8 +333,7 @@ def handler_of(what: Any) -> Handler:
         raise TypeError(
             f"serve() expects {expected}; {name_of(what)}() is not async: write `async def`"
         )
-    handler: Handler = what
-    return handler
+    return cast(Handler, what)
 
 
 def _returns_awaitable(function: Any) -> bool:

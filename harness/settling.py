@@ -1,10 +1,11 @@
 """Waiting until every other task is blocked: an event, not a pause.
 
 On trio the scheduler itself tells when its run queue is empty and no I/O is ready
-(``trio.testing.wait_all_tasks_blocked``). asyncio has no such event, so there the loop is turned, one
-``sleep(0)`` at a time, until :data:`QUIET_TURNS` turns in a row have found every task blocked. Each
-turn polls the selector without blocking, so bytes on their way between two sockets of this process
-count as work: the turn that finds them makes some task runnable, and the count starts again.
+(``trio.testing.wait_all_tasks_blocked``). asyncio has no such event, so there the loop is turned,
+one ``sleep(0)`` at a time, until :data:`QUIET_TURNS` turns in a row have found every task blocked.
+Each turn polls the selector without blocking, so bytes on their way between two sockets of this
+process count as work: the turn that finds them makes some task runnable, and the count starts
+again.
 
 AnyIO's ``wait_all_tasks_blocked`` pauses for 0.1 s between looks on asyncio, which is what this
 module exists to avoid.
@@ -66,7 +67,8 @@ async def _settle_trio(turns: int | None) -> bool:
     class CountTurns(trio.abc.Instrument):
         """Cancels the wait when the scheduler has made so many passes."""
 
-        left = turns
+        def __init__(self, turns: int) -> None:
+            self.left = turns
 
         def after_io_wait(self, timeout: float) -> None:
             self.left -= 1
@@ -75,7 +77,7 @@ async def _settle_trio(turns: int | None) -> bool:
                 token.run_sync_soon(scope.cancel, idempotent=False)
 
     token = trio.lowlevel.current_trio_token()
-    counter = CountTurns()
+    counter = CountTurns(turns)
     settled = False
     with CancelScope() as scope:
         trio.lowlevel.add_instrument(counter)

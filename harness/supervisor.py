@@ -3,8 +3,8 @@
 An ordinary task group held open by a fixture is entered in the task that also runs the tests. When
 a child crashes, the group cancels that task: AnyIO's test runner is then dead, and the rest of the
 run hangs. When Ctrl-C interrupts asyncio, AnyIO replaces that task, and the group can no longer be
-left. So the groups here are entered and left by a task of their own, the *host*; a child's exception
-is caught inside the child, recorded, and carried to whoever watches:
+left. So the groups here are entered and left by a task of their own, the *host*; a child's
+exception is caught inside the child, recorded, and carried to whoever watches:
 
 * the block of ``async with open_harness()`` is a :class:`Watch` over that harness, and the body of
   a test under pytest is one over everything that fixtures hold open in its event loop. A crash
@@ -82,15 +82,15 @@ class Watch:
         self._crashes: list[Crash] = []
         self._late: list[BaseException] = []
 
-    async def run(self, body: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, body: Callable[[], Awaitable[object]]) -> None:
         """Await ``body()``; raise what it raised, or what crashed meanwhile, or both in a group."""
         __tracebackhide__ = True
         error: BaseException | None = None
-        outer = _test_watch.get(None)
+        outer = _test_watch.get()
         _test_watch.set(self)
         try:
             with self._scope:
-                result = await body()
+                await body()
                 await settle(turns=TURNS_FOR_A_CRASH)
         except BaseException as exc:
             error = exc
@@ -106,7 +106,6 @@ class Watch:
                 raise failure
             finally:
                 del failure, error  # or this frame and the traceback keep one another alive
-        return result
 
     def enter(self) -> None:
         """Watch the block that begins here, in the place of :meth:`run`."""
@@ -142,7 +141,7 @@ class Watch:
 
 
 #: The test body that is running in this event loop.
-_test_watch: RunVar[Watch | None] = RunVar("_test_watch")
+_test_watch: RunVar[Watch | None] = RunVar("_test_watch", default=None)
 
 
 def _is_consequence(error: BaseException | None) -> bool:
@@ -172,7 +171,7 @@ def add_note(exception: BaseException, note: str) -> None:
     """``exception.add_note(note)``, on Python 3.10 too, and once only."""
     notes = getattr(exception, "__notes__", [])
     if note not in notes:
-        exception.__notes__ = [*notes, note]
+        exception.__dict__["__notes__"] = [*notes, note]
 
 
 class Supervisor:
@@ -220,7 +219,7 @@ class Supervisor:
         """Record a crash and tell whoever watches."""
         crash = Crash(exception, origin)
         self.crashes.append(crash)
-        watch = self._watch or _test_watch.get(None)
+        watch = self._watch or _test_watch.get()
         if watch is not None:
             watch.notice(crash)
 
@@ -236,16 +235,15 @@ class Supervisor:
             await self._closed.wait()
             return
         stubborn = self.running_tasks()
-        report = "\n".join(
-            f"  {task.name}, waiting at\n{format_stack(task.coro)}" for task in stubborn
-        )
+        stacks = ((task.name, format_stack(task.coro)) for task in stubborn)
+        report = "\n".join(f"  {name}\n{stack}" for name, stack in stacks if stack)
         for task in stubborn:
             break_shields(task.id)
         with move_on_after(timeout):
             await self._closed.wait()
-        message = f"did not stop within {timeout:g} s of being cancelled:\n{report}"
+        message = f"still running {timeout:g} s after being cancelled:\n{report}"
         if not self._closed.is_set():
-            message += "\nand does not stop without its shield either; its event loop will not end"
+            message += "\nnor did it stop without its shields; the event loop may not end"
         raise DidNotStop(message)
 
     def running_tasks(self) -> list[TaskInfo]:
@@ -290,8 +288,9 @@ def break_shields(task_id: int) -> None:
     """Cancel the task with AnyIO's id ``task_id``, shielded or not.
 
     asyncio's own ``Task.cancel()`` goes through AnyIO's shields. trio has no such call, so the
-    shields of the scopes around the task are lowered instead; ``trio/_core/_run.py``, ``CancelStatus``,
-    is the only place that knows these scopes (AnyIO's ``TaskInfo.has_pending_cancellation`` reads it too).
+    shields of the scopes around the task are lowered instead. ``trio/_core/_run.py``, class
+    ``CancelStatus``, is the only place that knows these scopes; AnyIO's
+    ``TaskInfo.has_pending_cancellation`` reads it too.
     """
     if current_library() == "trio":
         import trio

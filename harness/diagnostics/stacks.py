@@ -23,10 +23,24 @@ def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
             return
 
 
+#: Packages whose frames say nothing about the code under test.
+MACHINERY = ("anyio", "trio", "asyncio", "uvloop", "outcome", "harness")
+
+
+def is_machinery(frame: FrameType) -> bool:
+    """Whether ``frame`` runs code of an event loop or of the harness, and not the user's."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in MACHINERY
+
+
 def format_stack(coroutine: Any, *, indent: str = "    ") -> str:
-    """``coroutine``'s await stack, a line a frame: file, line, function, source."""
+    """``coroutine``'s await stack in the user's code, a line a frame: file, line, name, source.
+
+    Empty if the coroutine is suspended in the machinery alone.
+    """
     lines = []
     for frame, line in await_stack(coroutine):
+        if is_machinery(frame):
+            continue
         code = frame.f_code
         source = linecache.getline(code.co_filename, line).strip()
         name = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11

@@ -9,6 +9,8 @@ it, because that is what code under test will meet in production:
   RST; from then on its sends fail, and its receives fail once the queue is empty.
 * ``close()`` with unread bytes sends RST at once (RFC 2525, 2.17; RFC 1122, 4.2.2.13).
 * ``abort()`` sends RST at once. Bytes that had already arrived can still be read first.
+* A reset is told by every later operation, as AnyIO's streams do on asyncio. (Linux tells it
+  once; a ``recv`` after that finds the end of the stream.)
 * Connecting where nobody listens is refused; closing a listener resets what it had not accepted.
 
 Readiness is told by two callbacks a socket (`on_readable`, `on_writable`), each called every time
@@ -29,6 +31,7 @@ Address = tuple[str, int]
 #: address, and not 127.0.0.1, so that dialling it for real by mistake reaches nobody.
 LOOPBACK = "127.1.0.1"
 FIRST_EPHEMERAL_PORT = 49152
+LAST_PORT = 65535
 
 
 class Socket:
@@ -229,7 +232,7 @@ class Network:
         Raises :exc:`OSError` if somebody listens there already.
         """
         if address is None:
-            address = (self.host, next(self._ports))
+            address = self._fresh_address()
         if address in self._listening:
             raise OSError(f"{address[0]}:{address[1]} is already in use")
         socket = self._listening[address] = ListeningSocket(self, address)
@@ -250,8 +253,17 @@ class Network:
     def pair(self, remote: Address | None = None) -> tuple[Socket, Socket]:
         """Two sockets connected to one another, without a listener between them."""
         if remote is None:
-            remote = (self.host, next(self._ports))
-        return Socket.pair((self.host, next(self._ports)), remote, self.capacity)
+            remote = self._fresh_address()
+        return Socket.pair(self._fresh_address(), remote, self.capacity)
+
+    def _fresh_address(self) -> Address:
+        """One that nobody listens at; given out again only when all others were."""
+        while True:
+            port = next(self._ports)
+            if port > LAST_PORT:
+                self._ports = itertools.count(FIRST_EPHEMERAL_PORT)
+            elif (self.host, port) not in self._listening:
+                return (self.host, port)
 
     def _release(self, socket: ListeningSocket) -> None:
         self._listening.pop(socket.address, None)

@@ -1,9 +1,9 @@
 """The pytest plugin: the only room of the harness that imports pytest.
 
 It stands on AnyIO's plugin, which runs async tests and fixtures for every test that has
-``anyio_backend`` in its fixtures. This one gives ``anyio_backend`` its parameters for the tests that
-use the harness, adds the fixtures ``harness`` and ``transport``, lets a crash end the test body,
-and prints the matrix. Tests that use none of it are left alone.
+``anyio_backend`` in its fixtures. This one gives ``anyio_backend`` its parameters for the tests
+that use the harness, adds the fixtures ``harness`` and ``transport``, lets a crash end the test
+body, and prints the matrix. Tests that use none of it are left alone.
 """
 
 from __future__ import annotations

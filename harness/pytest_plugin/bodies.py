@@ -19,10 +19,15 @@ from .options import Settings, settings_key
 Body = Callable[..., Awaitable[None]]
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
+    """Tell harnesses that are opened here that they are held over a ``yield``.
+
+    First, because AnyIO's wrapper of the same hook puts a function that is not async in the place
+    of the fixture's own.
+    """
     function = fixturedef.func
     if isasyncgenfunction(function) or iscoroutinefunction(function):
         with fixture_setup():

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ..core import Harness, open_harness
-from ..transports import Transport
-from .options import Marked, Settings, make_transport, marked, settings_key
+from ..supervisor import DidNotStop
+from ..transports import Transport, make_transport
+from .options import Marked, Settings, marked, settings_key
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def transport(request: pytest.FixtureRequest) -> Transport:
     """The transport of this test: ``tcp``, ``unix``, ``tls``, ``memory``, or a project's own."""
     settings = request.config.stash[settings_key]
     name = getattr(request, "param", None) or settings.selected_transports.names[0]
-    made = make_transport(settings, name)
+    made = make_transport(name, settings.transports)
     missing = made.missing()
     if missing is not None:
         mark = marked(request.node, settings)
@@ -33,8 +34,18 @@ async def harness(
 ) -> AsyncIterator[Harness]:
     """Servers, connections and background tasks of this test; all of it ends with the test."""
     settings = request.config.stash[settings_key]
-    async with open_like(settings, request.node, anyio_backend, transport) as opened:
-        yield opened
+    opening = open_like(settings, request.node, anyio_backend, transport)
+    try:
+        async with opening as opened:
+            if opening.cancels_its_block:
+                # It would cancel the task that runs all tests; see bodies.pytest_fixture_setup.
+                raise RuntimeError(
+                    "a plugin's pytest_fixture_setup hides async fixtures from the harness; "
+                    "load harness.pytest_plugin after it"
+                )
+            yield opened
+    except DidNotStop as exc:
+        pytest.fail(str(exc), pytrace=False)  # the traceback is all machinery
 
 
 def open_like(
@@ -45,10 +56,9 @@ def open_like(
     ``transport`` may come from a project's own fixture of that name: an object or a name.
     """
     mark = marked(item, settings) or Marked()
-    if isinstance(transport, str) and transport in settings.transports:
-        transport = make_transport(settings, transport)
     return open_harness(
         transport=transport,  # type: ignore[arg-type]  # checked there, with a clear error
+        transports=settings.transports,
         grace=settings.grace if mark.grace is None else mark.grace,
         cancel_timeout=(
             settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout

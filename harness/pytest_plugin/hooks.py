@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def pytest_harness_backends(
     config: pytest.Config,
-) -> Mapping[str, tuple[str, Mapping[str, Any]]]:  # type: ignore[empty-body]
+) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     """Add backends: name -> (AnyIO backend, its options).
 
     ::
@@ -24,12 +24,14 @@ def pytest_harness_backends(
     A name that is added is not run by default: select it with ``harness_backends``,
     ``--harness-backends`` or ``@pytest.mark.harness(backends=[...])``.
     """
+    raise NotImplementedError("a hook's specification is not called")
 
 
 def pytest_harness_transports(
     config: pytest.Config,
-) -> Mapping[str, Callable[[], Transport]]:  # type: ignore[empty-body]
+) -> Mapping[str, Callable[[], Transport]]:
     """Add transports: name -> a class, or a callable without arguments, that makes one.
 
     Called once for each test that runs on it. Selected like a backend that was added.
     """
+    raise NotImplementedError("a hook's specification is not called")

@@ -1,4 +1,4 @@
-"""Which tests the harness runs, and on what: the parameters of ``anyio_backend`` and ``transport``."""
+"""Which tests the harness runs, and on what: how ``anyio_backend`` and ``transport`` vary."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from .options import MARKER, Marked, Selection, Settings, marked, refuse_missing
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_pycollect_makeitem(
-    collector: pytest.Module | pytest.Class, name: str, obj: object
-) -> None:
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> None:
     """Give ``anyio_backend`` to async tests that have the marker and no fixture that brings it.
 
-    Later, at ``pytest_collection_modifyitems``, AnyIO would rebuild the item and drop the test's own
-    parameters.
+    Later, at ``pytest_collection_modifyitems``, AnyIO would rebuild the item and drop the test's
+    own parameters.
     """
     function = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
     if not iscoroutinefunction(function) or not collector.istestfunction(obj, name):
@@ -30,7 +28,7 @@ def pytest_pycollect_makeitem(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that the harness runs: backend first, then transport, then the rest.
+    """Parametrize the tests that the harness runs: by backend, then transport, then their own.
 
     The parameters come as marks on the definition and not as calls of ``metafunc.parametrize``,
     because only a mark keeps pytest from adding the parameters of AnyIO's fixture as well.

@@ -14,7 +14,7 @@ from .. import transports as transports_
 from ..backends import Backend
 from ..core import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE
 from ..server import checked_grace
-from ..transports import Transport, TransportFactory
+from ..transports import TransportFactory
 from . import hooks
 
 MARKER = "harness"
@@ -260,13 +260,3 @@ def _seconds(config: pytest.Config, ini: str) -> float:
         raise pytest.UsageError(
             f"{ini}: expected a number of seconds, zero or more, not {value!r}"
         ) from None
-
-
-def make_transport(settings: Settings, name: str) -> Transport:
-    """A fresh transport. Raises :exc:`pytest.UsageError` if a plugin's factory makes none."""
-    transport = settings.transports[name]()
-    if not isinstance(transport, Transport):
-        raise pytest.UsageError(
-            f"pytest_harness_transports: {name!r} made {transport!r}, which is no harness.Transport"
-        )
-    return transport

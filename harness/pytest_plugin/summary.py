@@ -37,8 +37,17 @@ def cell_of(item: pytest.Item) -> Cell | None:
         return None
     backend = settings.backend_of(parameters["anyio_backend"]).name
     transport = parameters.get("transport", NO_TRANSPORT)
-    name = item.nodeid.replace(f"[{backend}-", "[", 1).replace(f"[{backend}]", "", 1)
-    return backend, str(transport), name
+    return backend, str(transport), _without(backend, item.nodeid)
+
+
+def _without(backend: str, nodeid: str) -> str:
+    """``nodeid`` with the id of its backend taken out: the same for all backends of a test."""
+    function, bracket, parameters = nodeid.partition("[")
+    names = parameters.removesuffix("]")
+    if names == backend:
+        return function
+    padded = f"-{names}-".replace(f"-{backend}-", "-", 1)
+    return f"{function}{bracket}{padded[1:-1]}]"
 
 
 class Summary:
@@ -92,7 +101,9 @@ class Summary:
             rows.append([backend, *(_cell_text(counts) for counts in cells)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            yield "  ".join(
+                text.ljust(width) for text, width in zip(row, widths, strict=True)
+            ).rstrip()
 
     def told_apart(self) -> Iterable[str]:
         """The tests that passed on one backend and failed on another."""

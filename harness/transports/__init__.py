@@ -41,7 +41,7 @@ def _memory() -> Transport:
 TransportFactory = Callable[[], Transport]
 
 #: The built-in transports. Each factory imports its module on first use, so that a run over memory
-#: imports neither ``ssl`` nor ``trustme``.
+#: imports nothing that only the others need.
 BUILT_IN: Mapping[str, TransportFactory] = {
     "tcp": _tcp,
     "unix": _unix,
@@ -54,26 +54,31 @@ BUILT_IN: Mapping[str, TransportFactory] = {
 DEFAULT: tuple[str, ...] = ("tcp", "unix", "tls", "memory")
 
 
-def make_transport(transport: str | Transport) -> Transport:
+def make_transport(
+    transport: str | Transport, factories: Mapping[str, TransportFactory] = BUILT_IN
+) -> Transport:
     """Turn a name into a fresh transport; hand a transport back as it is.
 
-    Raises :exc:`ValueError` for a name that is not built in and :exc:`TypeError` for anything that
-    is neither.
+    Raises :exc:`ValueError` for an unknown name, and :exc:`TypeError` for anything that is neither
+    or for a factory that makes something else.
     """
     if isinstance(transport, Transport):
         return transport
     if not isinstance(transport, str):
         raise TypeError(
-            f"transport must be a Transport or one of the names {', '.join(BUILT_IN)}, "
+            f"transport must be a Transport or one of the names {', '.join(factories)}, "
             f"not {transport!r}"
         )
     try:
-        factory = BUILT_IN[transport]
+        factory = factories[transport]
     except KeyError:
         raise ValueError(
-            f"unknown transport {transport!r}; expected one of {', '.join(BUILT_IN)}"
+            f"unknown transport {transport!r}; expected one of {', '.join(factories)}"
         ) from None
-    return factory()
+    made = factory()
+    if not isinstance(made, Transport):
+        raise TypeError(f"transport {transport!r} made {made!r}, which is no harness.Transport")
+    return made
 
 
 __all__ = ["BUILT_IN", "DEFAULT", "Endpoint", "Transport", "TransportFactory", "make_transport"]

@@ -15,8 +15,6 @@ from .base import Endpoint, Transport
 class MemoryEndpoint(Endpoint):
     """A listening address of a simulated network."""
 
-    listener: MemoryListener
-
     def __init__(self, network: Network, chunking: random.Random | None) -> None:
         self._network = network
         self._chunking = chunking
@@ -33,9 +31,7 @@ class MemoryEndpoint(Endpoint):
         return MemoryStream(self._network.connect(self._address), chunking=self._chunking)
 
     async def listen_again(self) -> None:
-        self.listener = MemoryListener(
-            self._network.listen(self._address), chunking=self._chunking
-        )
+        self.listener = MemoryListener(self._network.listen(self._address), chunking=self._chunking)
 
 
 class MemoryTransport(Transport):

@@ -24,6 +24,10 @@ class Authority:
         certificate = self.ca.issue_cert("127.0.0.1", "::1", "localhost")
         self.server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         certificate.configure_cert(self.server_context)
+        # Session tickets follow the handshake (RFC 8446, 4.6.1). A client that closes before it
+        # reads anything leaves them unread, so that the kernel answers with RST and the handler
+        # gets BrokenResourceError where it gets EndOfStream over every other transport.
+        self.server_context.num_tickets = 0
         self.client_context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
         self.ca.configure_trust(self.client_context)
         for context in (self.server_context, self.client_context):
@@ -76,7 +80,7 @@ class TLSEndpoint(Endpoint):
         await self._tcp.aclose()
 
     def _wrap_listener(self) -> None:
-        self.listener: TLSListener = TLSListener(
+        self.listener = TLSListener(
             self._tcp.listener,
             ssl_context=authority().server_context,
             standard_compatible=self._standard_compatible,
@@ -98,5 +102,3 @@ class TLSTransport(Transport):
     async def listen(self) -> TLSEndpoint:
         authority()  # before a socket is bound: a failure here leaves nothing open
         return TLSEndpoint(await TCPTransport().listen(), self.standard_compatible)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -42,8 +43,8 @@ class UnixEndpoint(Endpoint):
     async def listen_again(self) -> None:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            if os.path.exists(self._path):
-                os.unlink(self._path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # what an earlier listener left: a name nobody listens at
             listening.bind(self._path)
             listening.listen(BACKLOG)
             self.listener = tolerate_cancelled_futures(await SocketListener.from_socket(listening))

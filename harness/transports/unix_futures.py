@@ -3,9 +3,9 @@
 ``anyio/_backends/_asyncio.py``, ``_RawSocketMixin._wait_until_readable`` (and ``_writable``, and
 ``UNIXSocketListener.accept``) registers ``f.set_result`` itself as the loop's reader callback. When
 the waiting task is cancelled in the very iteration in which the descriptor became readable, the
-callback finds a cancelled future and raises ``InvalidStateError`` into the loop's exception handler,
-and AnyIO's test runner then fails whatever test is running. Closing a peer and cancelling its
-reader in one step, which is what every teardown does, hits it each time. AnyIO's own
+callback finds a cancelled future and raises ``InvalidStateError`` into the loop's exception
+handler, and AnyIO's test runner then fails whatever test is running. Closing a peer and cancelling
+its reader in one step, which is what every teardown does, hits it each time. AnyIO's own
 ``wait_readable`` has the needed ``except InvalidStateError``.
 
 ``docs/upstream-bugs.md`` has a reproducer; ``tests/transports/test_unix_futures.py`` fails when
@@ -25,17 +25,24 @@ T = TypeVar("T")
 
 
 def tolerate_cancelled_futures(stream_or_listener: T) -> T:
-    """Return the argument, with its waits mended if it is AnyIO's unix stream or listener on asyncio."""
+    """Return the argument; mend its waits if it is AnyIO's unix stream or listener on asyncio."""
     subject: Any = stream_or_listener
     if hasattr(subject, "_wait_until_readable"):
         # Instance attributes hide the methods; each is called as f(loop).
-        subject._wait_until_readable = functools.partial(_wait, subject, "_receive_future", "reader")
+        subject._wait_until_readable = functools.partial(
+            _wait, subject, "_receive_future", "reader"
+        )
         subject._wait_until_writable = functools.partial(_wait, subject, "_send_future", "writer")
     elif hasattr(subject, "_accept_future"):
         accept, aclose, raw_socket = subject.accept, subject.aclose, subject._raw_socket
 
         async def mended_accept() -> Any:
-            await wait_readable(raw_socket)
+            try:
+                await wait_readable(raw_socket)
+            except ValueError:
+                if raw_socket.fileno() >= 0:
+                    raise
+                # The listener was closed before the wait began; accept() says so.
             return tolerate_cancelled_futures(await accept())
 
         async def mended_aclose() -> None:

@@ -1,0 +1,50 @@
+"""What the suites share: the backend of a black-box run, and how such a run is started."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pytest
+
+from harness.pytest_plugin.options import settings_key
+
+#: Seconds after which a run that was started by a test is a failure. Never the expected end.
+BOUND = 120.0
+
+#: How the plugins are loaded, as arguments. The names say what is loaded by entry point.
+MODES = {
+    "autoload": (),
+    "autoload and -p": ("-p", "anyio", "-p", "harness.pytest_plugin"),
+    "-p only": ("-p", "anyio", "-p", "harness.pytest_plugin"),
+    "-p only, the other order": ("-p", "harness.pytest_plugin", "-p", "anyio"),
+}
+
+
+class RunPytest(Protocol):
+    """Runs pytest in a process of its own, in pytester's directory, with a bound."""
+
+    def __call__(self, *arguments: str, mode: str = "-p only") -> pytest.RunResult: ...
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a black-box test once on each backend that this run is for."""
+    if "backend" in metafunc.fixturenames:
+        names = metafunc.config.stash[settings_key].selected_backends.names
+        metafunc.parametrize("backend", names)
+
+
+@pytest.fixture
+def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> RunPytest:
+    def run(*arguments: str, mode: str = "-p only") -> pytest.RunResult:
+        with monkeypatch.context() as patch:
+            if mode.startswith("-p only"):
+                patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            return pytester.runpytest_subprocess(
+                *MODES[mode],
+                *("-p", "no:cacheprovider", "-p", "no:randomly"),
+                *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),
+                *arguments,
+                timeout=BOUND,
+            )
+
+    return run

@@ -1,0 +1,231 @@
+"""What the harness does with handlers that do not stop by themselves, in every cell."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from anyio import CancelScope, EndOfStream, Event
+from anyio.abc import ByteStream
+
+from harness import DidNotStop, Harness, open_harness
+
+
+class EndlessServer:
+    """The server of the question asked most: it loops for ever per client."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    async def handle(self, stream: ByteStream) -> None:
+        try:
+            while True:
+                data = await stream.receive()
+                await stream.send(data.upper())
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+
+
+async def test_a_server_that_loops_for_ever_is_stopped(harness: Harness) -> None:
+    server = await harness.serve(EndlessServer())
+    client = await server.connect()
+    await client.send(b"hello")
+    assert await client.receive() == b"HELLO"
+    # The client is left open: nothing here ends the handler.
+
+
+async def test_lingering_handlers_are_cancelled_not_fed_an_end(harness: Harness) -> None:
+    endless = EndlessServer()
+    async with open_harness(transport=harness.transport) as inner:
+        server = await inner.serve(endless)
+        for _ in range(3):
+            await server.connect()
+        await server.wait_connections(3)
+        await inner.settle()
+    assert endless.cancelled == 3
+    assert server.connections == []
+    assert server.errors == []
+
+
+async def test_a_handler_that_ignores_the_end_of_the_stream_is_cancelled(harness: Harness) -> None:
+    ended = Event()
+
+    async def ignores_eof(stream: ByteStream) -> None:
+        while True:
+            try:
+                await stream.receive()
+            except EndOfStream:
+                ended.set()
+                await anyio.lowlevel.checkpoint()
+
+    async with open_harness(transport=harness.transport, grace=0) as inner:
+        server = await inner.serve(ignores_eof)
+        await (await server.connect()).aclose()
+        await ended.wait()
+    assert server.connections == []
+
+
+async def test_a_handler_that_awaits_in_finally_finishes_its_cleanup(harness: Harness) -> None:
+    done: list[str] = []
+
+    async def cleans_up(stream: ByteStream) -> None:
+        try:
+            await stream.receive()
+        finally:
+            with CancelScope(shield=True):
+                for _ in range(5):
+                    await anyio.lowlevel.checkpoint()
+            done.append("cleaned up")
+
+    async with open_harness(transport=harness.transport) as inner:
+        server = await inner.serve(cleans_up)
+        await server.connect()
+        await server.wait_connections(1)
+        await inner.settle()
+    assert done == ["cleaned up"]
+
+
+async def test_a_handler_that_shields_itself_is_named_and_stopped(harness: Harness) -> None:
+    stopped: list[str] = []
+
+    async def stubborn(stream: ByteStream) -> None:
+        try:
+            with CancelScope(shield=True):
+                await anyio.sleep_forever()
+        finally:
+            stopped.append("stopped")
+
+    with pytest.raises(DidNotStop) as caught:
+        async with open_harness(transport=harness.transport, grace=0, cancel_timeout=0.01) as inner:
+            server = await inner.serve(stubborn)
+            await server.connect()
+            await server.wait_connections(1)
+            await inner.settle()
+    assert "a handler of server 'stubborn'" in str(caught.value)
+    assert "await anyio.sleep_forever()" in str(caught.value)
+    assert stopped == ["stopped"]
+
+
+async def test_a_handler_in_the_middle_of_its_work_gets_the_grace(harness: Harness) -> None:
+    written: list[bytes] = []
+    release = Event()
+
+    async def writes_late(stream: ByteStream) -> None:
+        data = await stream.receive()
+        await release.wait()
+        written.append(data)
+
+    async def release_when_nothing_else_runs() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            release.set()
+
+    async with open_harness(transport=harness.transport, grace=60) as inner:
+        server = await inner.serve(writes_late)
+        client = await server.connect()
+        await client.send(b"to disk")
+        await inner.settle()
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(release_when_nothing_else_runs)
+            await anyio.lowlevel.checkpoint()
+            tg.cancel_scope.cancel()
+    assert written == [b"to disk"]
+
+
+async def test_drain_returns_as_soon_as_the_last_handler_is_done(harness: Harness) -> None:
+    # With a grace of an hour this ends only because draining ends with the handler.
+    go_on = Event()
+
+    async def waits(stream: ByteStream) -> None:
+        await go_on.wait()
+
+    server = await harness.serve(waits)
+    await server.connect()
+    await server.wait_connections(1)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(lambda: server.stop(grace=3600))
+        await harness.settle()
+        assert len(server.connections) == 1
+        go_on.set()
+    assert server.connections == []
+
+
+async def test_a_thousand_lingering_connections_are_torn_down(harness: Harness) -> None:
+    endless = EndlessServer()
+    async with open_harness(transport=harness.transport) as inner:
+        server = await inner.serve(endless)
+        for _ in range(1000):
+            await server.connect()
+        await server.wait_connections(1000)
+        await inner.settle()
+    assert endless.cancelled == 1000
+    assert server.connections == []
+
+
+async def test_children_of_the_task_group_end_with_the_test(harness: Harness) -> None:
+    ended: list[str] = []
+
+    async def child() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("child")
+
+    async with open_harness(transport=harness.transport) as inner:
+        inner.task_group.start_soon(child)
+        await inner.settle()
+    assert ended == ["child"]
+
+
+async def test_cancelling_the_task_group_leaves_the_servers_alone(harness: Harness) -> None:
+    server = await harness.serve(EndlessServer())
+    harness.task_group.start_soon(anyio.sleep_forever)
+    harness.task_group.cancel_scope.cancel()
+    await harness.settle()
+    client = await server.connect()
+    await client.send(b"still here")
+    assert await client.receive() == b"STILL HERE"
+
+
+async def test_the_order_of_the_end(harness: Harness) -> None:
+    """Stop accepting, drain, cancel: seen from inside one handler of each kind."""
+    events: list[str] = []
+    release = Event()
+
+    async def working(stream: ByteStream) -> None:
+        await release.wait()
+        try:
+            await anyio.connect_tcp(server.host, server.port)
+        except OSError:
+            events.append("refused while draining")
+
+    async def lingering(stream: ByteStream) -> None:
+        try:
+            await stream.receive()
+        finally:
+            events.append("lingering one cancelled")
+
+    async def release_at_the_end() -> None:
+        while not working_server._accepting.cancel_called:
+            await anyio.lowlevel.checkpoint()
+        await inner.settle()
+        release.set()
+
+    async with anyio.create_task_group() as tg:
+        async with open_harness(transport="tcp", grace=60) as inner:
+            working_server = server = await inner.serve(working)
+            idle_server = await inner.serve(lingering)
+            await server.connect()
+            await idle_server.connect()
+            await server.wait_connections(1)
+            await idle_server.wait_connections(1)
+            tg.start_soon(release_at_the_end)
+    assert events == ["refused while draining", "lingering one cancelled"]
+
+
+@pytest.mark.harness(transports=["memory"])
+async def test_a_second_close_does_nothing(harness: Harness) -> None:
+    async with open_harness(transport="memory") as inner:
+        await inner.serve(EndlessServer())
+    await inner.aclose()
