@@ -212,15 +212,17 @@ async def test_the_order_of_the_end(harness: Harness) -> None:
         await inner.settle()
         release.set()
 
-    async with anyio.create_task_group() as tg:
-        async with open_harness(transport="tcp", grace=60) as inner:
-            working_server = server = await inner.serve(working)
-            idle_server = await inner.serve(lingering)
-            await server.connect()
-            await idle_server.connect()
-            await server.wait_connections(1)
-            await idle_server.wait_connections(1)
-            tg.start_soon(release_at_the_end)
+    async with (
+        anyio.create_task_group() as tg,
+        open_harness(transport="tcp", grace=60) as inner,
+    ):
+        working_server = server = await inner.serve(working)
+        idle_server = await inner.serve(lingering)
+        await server.connect()
+        await idle_server.connect()
+        await server.wait_connections(1)
+        await idle_server.wait_connections(1)
+        tg.start_soon(release_at_the_end)
     assert events == ["refused while draining", "lingering one cancelled"]
 
 

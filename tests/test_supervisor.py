@@ -1,0 +1,175 @@
+"""Supervised task groups and the way of a crash, without pytest's plugin in between."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import anyio
+import pytest
+from anyio import CancelScope, EndOfStream, Event
+from anyio.abc import TaskStatus
+
+from harness import Harness, open_harness
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
+
+pytestmark = pytest.mark.harness(transports=["memory"])
+
+
+async def crash(error: BaseException) -> None:
+    raise error
+
+
+async def test_a_crash_cancels_the_block_and_is_raised_at_its_end(harness: Harness) -> None:
+    error = LookupError("crashed")
+    with pytest.raises(LookupError) as caught:
+        async with open_harness() as inner:
+            inner.task_group.start_soon(crash, error)
+            await anyio.sleep_forever()
+    assert caught.value is error
+    assert error.__notes__ == ["(raised in the background task 'test_supervisor.crash')"]
+
+
+async def test_the_other_children_go_on(harness: Harness) -> None:
+    finished: list[str] = []
+
+    async def worker() -> None:
+        with CancelScope(shield=True):
+            await go_on.wait()
+            finished.append("worker")
+
+    go_on = Event()
+    with pytest.raises(LookupError):
+        async with open_harness() as inner:
+            inner.task_group.start_soon(worker)
+            inner.task_group.start_soon(crash, LookupError())
+            try:
+                await anyio.sleep_forever()
+            finally:
+                go_on.set()
+    assert finished == ["worker"]
+
+
+async def test_several_crashes_are_a_group(harness: Harness) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_harness() as inner:
+            inner.task_group.start_soon(crash, LookupError("one"))
+            inner.task_group.start_soon(crash, OSError("two"))
+            await anyio.sleep_forever()
+    assert {type(error) for error in caught.value.exceptions} == {LookupError, OSError}
+
+
+async def test_an_error_of_the_block_itself_comes_along(harness: Harness) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_harness() as inner:
+            inner.task_group.start_soon(crash, LookupError("one"))
+            with CancelScope(shield=True):
+                await inner.settle()
+            raise AssertionError("two")
+    assert [str(error) for error in caught.value.exceptions] == ["one", "two"]
+
+
+async def test_what_a_client_sees_of_a_crash_is_a_note(harness: Harness) -> None:
+    with pytest.raises(LookupError) as caught:
+        async with open_harness() as inner:
+            inner.task_group.start_soon(crash, LookupError("the cause"))
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                raise EndOfStream from None
+    assert any("EndOfStream()" in note for note in caught.value.__notes__)
+
+
+async def test_an_error_of_the_block_without_a_crash_is_itself(harness: Harness) -> None:
+    error = AssertionError("mine")
+    with pytest.raises(AssertionError) as caught:
+        async with open_harness():
+            raise error
+    assert caught.value is error
+
+
+async def test_the_harness_of_a_block_does_not_tell_another_block(harness: Harness) -> None:
+    async with open_harness() as outer:
+        with pytest.raises(LookupError):
+            async with open_harness() as inner:
+                inner.task_group.start_soon(crash, LookupError())
+                await anyio.sleep_forever()
+        outer.task_group.start_soon(anyio.sleep, 0)
+        await outer.settle()
+
+
+async def test_a_task_handle_has_the_result_or_the_exception(harness: Harness) -> None:
+    async def answer() -> int:
+        return 42
+
+    with pytest.raises(LookupError):
+        async with open_harness() as inner:
+            good = inner.task_group.start_soon(answer)
+            bad = inner.task_group.start_soon(crash, LookupError("bad"))
+            try:
+                await anyio.sleep_forever()
+            finally:
+                assert good.return_value == 42
+                assert isinstance(bad.exception, LookupError)
+                assert bad.status is type(bad).Status.FAILED
+
+
+async def test_anyio_task_handles_still_fail_their_own_group() -> None:
+    """Why ``TaskHandle._exception`` is set: AnyIO's handle cannot fail without its group."""
+    with pytest.raises(ExceptionGroup):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(crash, LookupError())
+
+
+async def test_start_hands_back_the_handle(harness: Harness) -> None:
+    async def service(*, task_status: TaskStatus[str]) -> None:
+        task_status.started("ready")
+        await anyio.sleep_forever()
+
+    handle = await harness.task_group.start(service, return_handle=True)
+    assert handle.start_value == "ready"
+    handle.cancel()
+    await handle.wait()
+
+
+async def test_the_task_group_is_opened_and_closed_by_the_harness(harness: Harness) -> None:
+    with pytest.raises(RuntimeError, match="opens and closes this task group itself"):
+        async with harness.task_group:
+            pass
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+async def test_a_block_can_be_left_in_another_task(harness: Harness) -> None:
+    """As unittest's IsolatedAsyncioTestCase does; a trio task cannot end in an open scope."""
+    block = open_harness()
+    opened: list[Harness] = []
+
+    async def enter() -> None:
+        opened.append(await block.__aenter__())
+
+    await asyncio.create_task(enter())
+    await opened[0].serve(crash)
+    await asyncio.create_task(block.__aexit__(None, None, None))
+    with pytest.raises(RuntimeError, match="this harness is closed"):
+        await opened[0].serve(crash)
+
+
+async def test_a_cancelled_block_still_ends_everything(harness: Harness) -> None:
+    ended: list[str] = []
+
+    async def child() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("child")
+
+    with CancelScope() as scope:
+        async with open_harness(grace=60) as inner:
+            inner.task_group.start_soon(child)
+            await inner.settle()
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert ended == ["child"]
