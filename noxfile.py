@@ -94,7 +94,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict, pyright, and pyright's account of the public types."""
-    install_wheel(session, "mypy", "pyright")
+    # exceptiongroup: pyright looks at the code as Python 3.10 would
+    install_wheel(session, "mypy", "pyright", "exceptiongroup")
     session.run("mypy", "--strict", "harness")
     session.run("pyright", "harness")
     # From another folder, so that the installed package is looked at and not this one.
