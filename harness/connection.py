@@ -32,9 +32,9 @@ class Connection:
     )
 
     def __init__(self, stream: ByteStream) -> None:
-        self.id = next(_ids)
-        self.bytes_in = 0
-        self.bytes_out = 0
+        self.id: int = next(_ids)
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
         self._stream = stream
         self._busy: list[str] = []
         self._closed = self._eof_received = self._eof_sent = False
@@ -89,7 +89,7 @@ class RecordedStream(ByteStream):
     ) -> None:
         self._stream = stream
         self._on_close = on_close
-        self.connection = Connection(stream)
+        self.connection: Connection = Connection(stream)
         self._busy = self.connection._busy
 
     async def receive(self, max_bytes: int = 65536) -> bytes:

@@ -61,7 +61,7 @@ class Server(ByteStreamConnectable):
     ) -> None:
         self.name = name
         self.transport = transport
-        self.accepted = 0
+        self.accepted: int = 0
         self.errors: Sequence[BaseException]
         self._errors: list[BaseException] = []
         self.errors = self._errors

@@ -68,10 +68,10 @@ class Crash:
     __slots__ = ("exception", "origin", "reported")
 
     def __init__(self, exception: BaseException, origin: str) -> None:
-        self.exception = exception
-        self.origin = origin
+        self.exception: BaseException = exception
+        self.origin: str = origin
         #: a watch has taken it and will raise it
-        self.reported = False
+        self.reported: bool = False
 
 
 class Watch:
@@ -323,7 +323,7 @@ class SupervisedTaskGroup(TaskGroup):
     def __init__(self, supervisor: Supervisor, group: TaskGroup) -> None:
         self._supervisor = supervisor
         self._group = group
-        self.cancel_scope = group.cancel_scope
+        self.cancel_scope: CancelScope = group.cancel_scope
 
     def create_task(
         self,

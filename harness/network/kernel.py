@@ -53,9 +53,9 @@ class Socket:
     )
 
     def __init__(self, local: Address, remote: Address, incoming: Pipe, outgoing: Pipe) -> None:
-        self.local_address = local
-        self.remote_address = remote
-        self.closed = False
+        self.local_address: Address = local
+        self.remote_address: Address = remote
+        self.closed: bool = False
         self.on_readable: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
         self._incoming = incoming
@@ -184,8 +184,8 @@ class ListeningSocket:
     def __init__(self, network: Network, address: Address) -> None:
         self._network = network
         self._backlog: deque[Socket] = deque()
-        self.address = address
-        self.closed = False
+        self.address: Address = address
+        self.closed: bool = False
         self.on_acceptable: Callable[[], object] | None = None
 
     def accept(self) -> Socket:

@@ -24,10 +24,10 @@ class Pipe:
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1 byte, not {capacity!r}")
-        self.capacity = capacity
-        self.size = 0
+        self.capacity: int = capacity
+        self.size: int = 0
         #: the writer has sent FIN: after the queued bytes comes the end of the stream
-        self.finished = False
+        self.finished: bool = False
         self._chunks: deque[bytes] = deque()
         self._head = 0  # bytes of _chunks[0] that were read already
 

@@ -77,7 +77,7 @@ class Settings:
         return self._missing[backend]
 
 
-settings_key = pytest.StashKey[Settings]()
+settings_key: pytest.StashKey[Settings] = pytest.StashKey[Settings]()
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from anyio.abc import Listener
 from anyio.lowlevel import checkpoint
 
 from ..network import MemoryListener, MemoryStream, Network
@@ -20,7 +21,7 @@ class MemoryEndpoint(Endpoint):
         self._chunking = chunking
         socket = network.listen()
         self._address = socket.address
-        self.listener = MemoryListener(socket, chunking=chunking)
+        self.listener: Listener[Any] = MemoryListener(socket, chunking=chunking)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -47,7 +48,7 @@ class MemoryTransport(Transport):
     def __init__(
         self, *, capacity: int = DEFAULT_CAPACITY, chunking_seed: int | None = None
     ) -> None:
-        self.network = Network(capacity=capacity)
+        self.network: Network = Network(capacity=capacity)
         self._chunking = None if chunking_seed is None else random.Random(chunking_seed)
 
     async def listen(self) -> MemoryEndpoint:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from anyio import connect_tcp
-from anyio.abc import ByteStream, SocketListener, SocketStream
+from anyio.abc import ByteStream, Listener, SocketListener, SocketStream
 
 from .base import Endpoint, Transport
 
@@ -73,7 +73,7 @@ class TCPEndpoint(Endpoint):
     async def _listen_on(self, bound: socket.socket) -> None:
         try:
             bound.listen(BACKLOG)
-            self.listener = await SocketListener.from_socket(bound)
+            self.listener: Listener[Any] = await SocketListener.from_socket(bound)
         except BaseException:
             bound.close()
             if self._keeper is not None:

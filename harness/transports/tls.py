@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import ssl
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from anyio import aclose_forcefully
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, Listener
 from anyio.streams.tls import TLSListener, TLSStream
 
 from .base import Endpoint, Transport
 from .tcp import TCPEndpoint, TCPTransport
+
+if TYPE_CHECKING:
+    import trustme
 
 
 class Authority:
@@ -20,15 +23,15 @@ class Authority:
     def __init__(self) -> None:
         import trustme
 
-        self.ca = trustme.CA()
+        self.ca: trustme.CA = trustme.CA()
         certificate = self.ca.issue_cert("127.0.0.1", "::1", "localhost")
-        self.server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.server_context: ssl.SSLContext = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         certificate.configure_cert(self.server_context)
         # Session tickets follow the handshake (RFC 8446, 4.6.1). A client that closes before it
         # reads anything leaves them unread, so that the kernel answers with RST and the handler
         # gets BrokenResourceError where it gets EndOfStream over every other transport.
         self.server_context.num_tickets = 0
-        self.client_context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        self.client_context: ssl.SSLContext = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
         self.ca.configure_trust(self.client_context)
         for context in (self.server_context, self.client_context):
             # Python clears what tells a truncated stream from a closed one; AnyIO sets it again
@@ -80,7 +83,7 @@ class TLSEndpoint(Endpoint):
         await self._tcp.aclose()
 
     def _wrap_listener(self) -> None:
-        self.listener = TLSListener(
+        self.listener: Listener[Any] = TLSListener(
             self._tcp.listener,
             ssl_context=authority().server_context,
             standard_compatible=self._standard_compatible,

@@ -7,10 +7,10 @@ import os
 import shutil
 import socket
 import tempfile
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from anyio import connect_unix
-from anyio.abc import ByteStream, SocketListener
+from anyio.abc import ByteStream, Listener, SocketListener
 
 from .base import Endpoint, Transport
 from .tcp import BACKLOG
@@ -47,7 +47,9 @@ class UnixEndpoint(Endpoint):
                 os.unlink(self._path)  # what an earlier listener left: a name nobody listens at
             listening.bind(self._path)
             listening.listen(BACKLOG)
-            self.listener = tolerate_cancelled_futures(await SocketListener.from_socket(listening))
+            self.listener: Listener[Any] = tolerate_cancelled_futures(
+                await SocketListener.from_socket(listening)
+            )
         except BaseException:
             listening.close()
             raise
