@@ -34,8 +34,8 @@ class Authority:
         self.client_context: ssl.SSLContext = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
         self.ca.configure_trust(self.client_context)
         for context in (self.server_context, self.client_context):
-            # Python clears what tells a truncated stream from a closed one; AnyIO sets it again
-            # only in the contexts that it makes itself (anyio/streams/tls.py, TLSStream.wrap).
+            # Where this option is on by default, a truncated stream looks like a closed one.
+            # AnyIO turns it off only in contexts of its own (anyio/streams/tls.py, TLSStream.wrap).
             context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
 
