@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from anyio import EndOfStream
 from anyio.abc import ByteStream, SocketAttribute
 
-_ids = itertools.count(1)
-
 
 class Connection:
     """One accepted or opened connection.
 
-    :ivar id: a number no other connection of this process has
+    :ivar id: counts the connections of one server, from 1; 0 on a client's side
     :ivar bytes_in: bytes that this side has received
     :ivar bytes_out: bytes that this side has finished sending
     """
@@ -31,8 +28,8 @@ class Connection:
         "id",
     )
 
-    def __init__(self, stream: ByteStream) -> None:
-        self.id: int = next(_ids)
+    def __init__(self, stream: ByteStream, id: int = 0) -> None:  # noqa: A002
+        self.id: int = id
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self._stream = stream
@@ -67,6 +64,11 @@ class Connection:
         """The operation of this side that is under way: ``"receive"``, ``"send"`` or ``None``."""
         return self._busy[-1] if self._busy else None
 
+    @property
+    def operations(self) -> int:
+        """How many operations of this side are under way."""
+        return len(self._busy)
+
     def __repr__(self) -> str:
         waiting = f", in {self.waiting}()" if self._busy else ""
         return (
@@ -85,11 +87,14 @@ class RecordedStream(ByteStream):
     __slots__ = ("_busy", "_on_close", "_stream", "connection")
 
     def __init__(
-        self, stream: ByteStream, on_close: Callable[[RecordedStream], object] | None = None
+        self,
+        stream: ByteStream,
+        on_close: Callable[[RecordedStream], object] | None = None,
+        id: int = 0,  # noqa: A002 (what it is called on the record)
     ) -> None:
         self._stream = stream
         self._on_close = on_close
-        self.connection: Connection = Connection(stream)
+        self.connection: Connection = Connection(stream, id)
         self._busy = self.connection._busy
 
     async def receive(self, max_bytes: int = 65536) -> bytes:

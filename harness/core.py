@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from anyio import CancelScope, Event, aclose_forcefully, get_current_task
+from anyio import CancelScope, Event, aclose_forcefully, create_task_group
 from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
 
 from .backends import running_backend_name
 from .connection import RecordedStream
-from .server import Server, checked_expect, checked_grace, handler_of, name_of
+from .server import Server, checked_expect, checked_grace, checked_name, handler_of, name_of
 from .settling import settle
 from .supervisor import DidNotStop, Supervisor, Watch, failure_of
 from .transports import BUILT_IN, Transport, TransportFactory, make_transport
@@ -62,7 +62,7 @@ class Harness:
         self._supervisor = Supervisor("the harness", watch)
         self._servers: list[Server] = []
         self._streams: dict[RecordedStream, None] = {}
-        self._closed = False
+        self._closing = self._closed = False
 
     @property
     def task_group(self) -> TaskGroup:
@@ -106,7 +106,7 @@ class Harness:
                 transport,
                 endpoint,
                 function,
-                name=name or name_of(handler),
+                name=name_of(handler) if name is None else checked_name(name),
                 grace=grace,
                 cancel_timeout=self._cancel_timeout,
                 expect=expected,
@@ -159,10 +159,14 @@ class Harness:
         accepted: list[ByteStream] = []
         arrived = Event()
         accepting = CancelScope()
+        abandoned = False
 
         async def accept(stream: ByteStream) -> None:
-            accepted.append(stream)
-            arrived.set()
+            if abandoned:
+                await aclose_forcefully(stream)
+            else:
+                accepted.append(self._keep(stream))
+                arrived.set()
 
         async def listen() -> None:
             try:
@@ -176,9 +180,14 @@ class Harness:
         try:
             client = self._keep(await endpoint.connect())
             await arrived.wait()
+        except BaseException:
+            abandoned = True
+            for stream in accepted:
+                await aclose_forcefully(stream)
+            raise
         finally:
             accepting.cancel()
-        return client, self._keep(accepted[0])
+        return client, accepted[0]
 
     async def settle(self) -> None:
         """Return when every other task is blocked.
@@ -198,31 +207,46 @@ class Harness:
             several
         """
         __tracebackhide__ = True
-        if self._closed:
+        if self._closing:
             return
-        self._closed = True
-        errors: list[BaseException] = []
-        with CancelScope(shield=True):
-            running = [server for server in self._servers if server._running]
-            for server in running:
-                server._stop_accepting()
-            await settle(turns=TURNS_TO_NOTICE)
-            for server in running:
-                await server._drain()
-            # In one step, so that no handler or client sees the other end go and calls it an error.
-            for server in running:
-                server._cancel_handlers()
-            try:
-                await self._supervisor.aclose(timeout=self._cancel_timeout)
-            except DidNotStop as exc:
-                errors.append(exc)
-            for stream in list(self._streams):
-                await aclose_forcefully(stream)
+        self._closing = True
+        errors: list[Exception] = []
+        try:
+            with CancelScope(shield=True):
+                await self._end(errors)
+        finally:
+            # Also when Ctrl-C has interrupted the event loop, and nothing can be awaited any more.
             for server in self._servers:
-                await server._end()
+                server._endpoint.release()
         failure = failure_of(self._supervisor.take_unreported(), *errors)
         if failure is not None:
             raise failure
+
+    async def _end(self, errors: list[Exception]) -> None:
+        await settle(turns=TURNS_TO_NOTICE)  # what clients did last has reached the handlers
+        self._closed = True
+        running = [server for server in self._servers if server._running]
+        busy = [server for server in running if server._has_busy_handlers()]
+        # In one step, so that none of these sees another go first and calls it an error.
+        for server in running:
+            server._stop_accepting()
+            server._cancel_idle_handlers()
+        self._supervisor.cancel_children()
+        if busy:
+            async with create_task_group() as draining:
+                for server in busy:
+                    draining.start_soon(server._drain)
+        try:
+            await self._supervisor.aclose(timeout=self._cancel_timeout)
+        except DidNotStop as exc:
+            errors.append(exc)
+        for resource in (*self._streams, *(server._endpoint for server in self._servers)):
+            try:
+                await aclose_forcefully(resource)
+            except Exception as exc:  # one that cannot close must not keep the others open
+                errors.append(exc)
+        for server in self._servers:
+            server._ended = True
 
     def _keep(self, stream: ByteStream) -> ByteStream:
         recorded = RecordedStream(stream, self._streams.pop)
@@ -294,7 +318,6 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
 
     async def __aenter__(self) -> Harness:
         self._watch = None if _suspended_block() else Watch()
-        self._task_id = get_current_task().id
         self._harness = Harness(
             backend=self._backend or running_backend_name(),
             transport=self._transport,
@@ -317,10 +340,7 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         __tracebackhide__ = True
         watch = self._watch
         error = exc_val
-        cancelled_by_crash = False
-        if watch is not None and get_current_task().id == self._task_id:
-            # unittest.IsolatedAsyncioTestCase leaves in another task than it entered in.
-            cancelled_by_crash = watch.leave(error)
+        cancelled_by_crash = watch is not None and watch.leave(error)
         try:
             await self._harness.aclose()
         except BaseException as exc:

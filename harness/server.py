@@ -7,24 +7,27 @@ import inspect
 import math
 import ssl
 import sys
-import types
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from anyio import (
     CancelScope,
     ConnectionFailed,
     Event,
+    Lock,
     aclose_forcefully,
     create_task_group,
     get_cancelled_exc_class,
+    get_running_tasks,
     move_on_after,
 )
 from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 
+from .backends import current_task_id
 from .connection import Connection, RecordedStream
-from .supervisor import DidNotStop
+from .supervisor import DidNotStop, without_cancellation
 from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
 
 if TYPE_CHECKING:
@@ -72,7 +75,9 @@ class Server(ByteStreamConnectable):
         self._cancel_timeout = cancel_timeout
         self._expect = expect
         self._live: dict[Connection, CancelScope] = {}
+        self._tasks: dict[Connection, int] = {}
         self._watchers: list[Event] = []
+        self._changing = Lock()
         self._running = False
         self._ended = False
 
@@ -133,6 +138,9 @@ class Server(ByteStreamConnectable):
     async def wait_connections(self, n: int) -> None:
         """Wait until at least ``n`` connections are live; for ``n == 0``, until none is.
 
+        Live is a connection whose handler has not returned: one that comes and goes between two
+        looks is not seen. :attr:`accepted` counts those too.
+
         Raises :exc:`ValueError` for a negative ``n`` and :exc:`RuntimeError` if the server stops
         before there were ``n``.
         """
@@ -175,6 +183,10 @@ class Server(ByteStreamConnectable):
         still there ``cancel_timeout`` seconds after it was cancelled.
         """
         grace = self._grace if grace is None else checked_grace(grace)
+        async with self._changing:
+            await self._stop(grace)
+
+    async def _stop(self, grace: float) -> None:
         if not self._running:
             await checkpoint()
             return
@@ -192,12 +204,22 @@ class Server(ByteStreamConnectable):
         )
 
     async def restart(self) -> None:
-        """Stop, with the grace that ``serve`` was given, and start again at the same address."""
+        """Stop, with the grace that ``serve`` was given, and start again at the same address.
+
+        Raises :exc:`RuntimeError` after the end of the test, and in one of the server's own
+        handlers, which would have to be stopped before it could go on.
+        """
         if self._ended:
             raise RuntimeError(f"{self} cannot restart: the harness it belonged to is closed")
-        await self.stop()
-        await self._endpoint.listen_again()
-        await self._start()
+        if current_task_id() in self._tasks.values():
+            raise RuntimeError(
+                f"{self} cannot be restarted by its own handler, which a restart has to stop; "
+                "call restart() in the test or in harness.task_group"
+            )
+        async with self._changing:
+            await self._stop(self._grace)
+            await self._endpoint.listen_again()
+            await self._start()
 
     def __repr__(self) -> str:
         state = "" if self._running else ", stopped"
@@ -237,14 +259,21 @@ class Server(ByteStreamConnectable):
 
     async def _handle(self, stream: ByteStream) -> None:
         __tracebackhide__ = True
-        recorded = RecordedStream(stream)
+        self.accepted += 1
+        recorded = RecordedStream(stream, id=self.accepted)
         connection = recorded.connection
         with CancelScope() as scope:
             self._live[connection] = scope
-            self.accepted += 1
+            self._tasks[connection] = current_task_id()
             self._changed()
             try:
-                await self._handler(recorded)
+                running = self._handler(recorded)
+                if not isawaitable(running):
+                    raise TypeError(
+                        f"the handler of {self} is not async: it returned {running!r} and not "
+                        "something to await; write `async def`"
+                    )
+                await running
             except GeneratorExit:
                 raise
             except get_cancelled_exc_class():
@@ -256,10 +285,13 @@ class Server(ByteStreamConnectable):
                     if connection.state != "closed":
                         await aclose_forcefully(recorded)
                 finally:
-                    del self._live[connection]
+                    del self._live[connection], self._tasks[connection]
                     self._changed()
 
-    def _failed(self, error: BaseException, connection: Connection) -> None:
+    def _failed(self, raised: BaseException, connection: Connection) -> None:
+        error = without_cancellation(raised)
+        if error is None:
+            return
         self._errors.append(error)
         if not is_expected(error, self._expect):
             origin = f"connection {connection.id} of server {self.name!r}"
@@ -281,19 +313,39 @@ class Server(ByteStreamConnectable):
     def _cancel_handlers(self) -> None:
         self._handlers.cancel_scope.cancel()
 
-    def _only_lingers(self) -> bool:
-        """Whether every live handler waits for its own client, and for nothing else."""
-        return all(connection.waiting for connection in self._live)
+    def _idle(self) -> list[Connection]:
+        """The connections whose handler waits for its own client, and for nothing else.
 
-    async def _drain(self, *, grace: float | None = None) -> None:
-        """Wait until all handlers are done or only linger, ``grace`` seconds at most."""
-        with move_on_after(self._grace if grace is None else grace):
-            while self._live and not self._only_lingers():
+        Such a handler has as many tasks at work as there are operations on its stream: one that
+        also has a task that sleeps, or waits for a thread, is in the middle of something.
+        """
+        children: dict[int | None, list[int]] = {}
+        for task in get_running_tasks():
+            children.setdefault(task.parent_id, []).append(task.id)
+
+        def at_work(task_id: int) -> int:
+            below = children.get(task_id)
+            return sum(map(at_work, below)) if below else 1
+
+        return [
+            connection
+            for connection, task_id in self._tasks.items()
+            if connection.operations == at_work(task_id)
+        ]
+
+    def _has_busy_handlers(self) -> bool:
+        return bool(self._live) and len(self._idle()) < len(self._live)
+
+    def _cancel_idle_handlers(self) -> None:
+        if self._live:
+            for connection in self._idle():
+                self._live[connection].cancel()
+
+    async def _drain(self) -> None:
+        """Wait until all handlers are done, the grace at most."""
+        with move_on_after(self._grace):
+            while self._live:
                 await self._next_change()
-
-    async def _end(self) -> None:
-        self._ended = True
-        await self._endpoint.aclose()
 
     def _changed(self) -> None:
         for event in self._watchers:
@@ -311,9 +363,11 @@ def handler_of(what: Any) -> Handler:
 
     Raises :exc:`TypeError` where there is none.
     """
-    handle = getattr(what, "handle", None)
-    if handle is not None and not isinstance(what, type):
-        what = handle
+    is_async = inspect.iscoroutinefunction(what) or inspect.iscoroutinefunction(
+        getattr(type(what), "__call__", None)  # noqa: B004 (the method, not whether there is one)
+    )
+    if not is_async and not isinstance(what, type) and hasattr(what, "handle"):
+        what = what.handle
     expected = (
         "an async function that takes the stream, or an object with `async def handle(stream)`"
     )
@@ -326,9 +380,9 @@ def handler_of(what: Any) -> Handler:
         raise TypeError(
             f"serve() expects {expected}; {name_of(what)}() is an async generator: it has a `yield`"
         )
-    is_def = isinstance(function, (types.FunctionType, types.MethodType)) and (
-        function.__name__ != "<lambda>"
-    )
+    if not inspect.isroutine(function):
+        function = getattr(type(function), "__call__")  # noqa: B004, B009
+    is_def = getattr(function, "__name__", "") != "<lambda>"
     if is_def and not inspect.iscoroutinefunction(function) and not _returns_awaitable(function):
         raise TypeError(
             f"serve() expects {expected}; {name_of(what)}() is not async: write `async def`"
@@ -353,6 +407,13 @@ def name_of(what: Any) -> str:
     return type(what).__name__
 
 
+def checked_name(name: str) -> str:
+    """``name``. Raises :exc:`TypeError` if it is no string."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {name!r}")
+    return name
+
+
 def is_expected(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
     """Whether ``error``, or each exception of the group that it is, is one of ``types``."""
     if isinstance(error, types):
@@ -375,7 +436,8 @@ def checked_expect(
     expect: type[BaseException] | Iterable[type[BaseException]],
 ) -> tuple[type[BaseException], ...]:
     """``expect`` as a tuple of exception types. Raises :exc:`TypeError` for anything else."""
-    types = (expect,) if isinstance(expect, type) else tuple(expect)
+    is_one = isinstance(expect, (type, str)) or not isinstance(expect, Iterable)
+    types = (expect,) if is_one else tuple(expect)  # type: ignore[arg-type]  # checked below
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise TypeError(f"expect takes exception types, not {each!r}")

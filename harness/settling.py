@@ -14,6 +14,8 @@ module exists to avoid.
 from __future__ import annotations
 
 import asyncio
+import weakref
+from typing import Any
 
 from anyio import CancelScope
 
@@ -39,22 +41,34 @@ async def settle(*, turns: int | None = None) -> bool:
     return await _settle_asyncio(turns)
 
 
+#: The tasks that are settling. They turn the loop, but they wait like any blocked task: two that
+#: settle at once must not take one another for work.
+_settling: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+
+
 async def _settle_asyncio(turns: int | None) -> bool:
     this_task = asyncio.current_task()
-    quiet = turned = 0
-    while quiet < QUIET_TURNS:
-        if turned == turns:
-            return False
-        await asyncio.sleep(0)
-        turned += 1
-        quiet += 1
-        for task in asyncio.all_tasks():
-            # What a task waits for. `Task` has no public word for it; AnyIO reads this one too.
-            waiter = getattr(task, "_fut_waiter", None)
-            if (waiter is None or waiter.done()) and task is not this_task:
-                quiet = 0
-                break
-    return True
+    assert this_task is not None
+    nested = this_task in _settling
+    _settling.add(this_task)
+    try:
+        quiet = turned = 0
+        while quiet < QUIET_TURNS:
+            if turned == turns:
+                return False
+            await asyncio.sleep(0)
+            turned += 1
+            quiet += 1
+            for task in asyncio.all_tasks():
+                # What a task waits for. `Task` has no public word for it; AnyIO reads it too.
+                waiter = getattr(task, "_fut_waiter", None)
+                if (waiter is None or waiter.done()) and task not in _settling:
+                    quiet = 0
+                    break
+        return True
+    finally:
+        if not nested:
+            _settling.discard(this_task)
 
 
 async def _settle_trio(turns: int | None) -> bool:

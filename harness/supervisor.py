@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any, Literal, TypeVar
 
@@ -40,8 +41,8 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
-from .backends import current_library
-from .diagnostics import format_stack
+from .backends import current_library, current_task_id
+from .diagnostics import format_stack, innermost_user_line
 from .settling import settle
 
 if sys.version_info < (3, 11):
@@ -79,40 +80,119 @@ class Watch:
 
     def __init__(self) -> None:
         self._scope = CancelScope()
+        self._task_id = 0
+        self._entered = False
         self._crashes: list[Crash] = []
         self._late: list[BaseException] = []
+        #: blocks that the watched code has entered in its own task and not left yet
+        self._blocks: list[Watch] = []
+        #: what was on its way out of the watched code when it was cancelled
+        self._unwinding: BaseException | None = None
+        self._failed_first = False
+        #: a fixture that was run in steps has come to its end
+        self.finished = False
 
-    async def run(self, body: Callable[[], Awaitable[object]]) -> None:
+    async def run(self, body: Callable[[], Awaitable[T]]) -> T:
         """Await ``body()``; raise what it raised, or what crashed meanwhile, or both in a group."""
         __tracebackhide__ = True
         error: BaseException | None = None
-        outer = _test_watch.get()
-        _test_watch.set(self)
-        try:
-            with self._scope:
-                await body()
+        with self.listening():
+            self.enter()
+            try:
+                result = await self._interruptible(body)
                 await settle(turns=TURNS_FOR_A_CRASH)
-        except BaseException as exc:
-            error = exc
-            if not self._crashes and isinstance(exc, Exception):
+            except BaseException as exc:
+                error = exc
+            if self.leave(error):
+                error = None
+            if error is not None and not self._crashes and isinstance(error, Exception):
                 # A client's EndOfStream may be the trace of a crash that is not recorded yet.
+                self._failed_first = True
                 with CancelScope(shield=True):
                     await settle(turns=TURNS_FOR_A_CRASH)
-        finally:
-            _test_watch.set(outer)
         failure = self.failure(error)
         if failure is not None:
             try:
                 raise failure
             finally:
                 del failure, error  # or this frame and the traceback keep one another alive
+        return result
+
+    async def step(self, generator: AsyncGenerator[T, None]) -> T | None:
+        """Run a fixture to its next ``yield`` inside of the block that :meth:`enter` began.
+
+        Returns what it yields, or ``None`` at its end. When the step fails, the block ends.
+        """
+        __tracebackhide__ = True
+        error: BaseException | None = None
+        result: T | None = None
+        with self.listening():
+            try:
+                result = await self._interruptible(generator.__anext__)
+            except StopAsyncIteration:
+                self.finished = True
+            except BaseException as exc:
+                error = exc
+        if error is None and not self._crashes:
+            return result
+        if self.leave(error):
+            error = None
+        failure = self.failure(error)
+        assert failure is not None
+        try:
+            raise failure
+        finally:
+            del failure, error
+
+    async def _interruptible(self, body: Callable[[], Awaitable[T]]) -> T:
+        __tracebackhide__ = True
+        try:
+            return await body()
+        except get_cancelled_exc_class() as exc:
+            # Leaving an `async with` after a failed assertion can itself make a handler crash. The
+            # cancellation then takes the place of the assertion, which stays in its context.
+            if self._crashes:
+                self._unwinding = exc.__context__
+                place = innermost_user_line(exc.__traceback__)
+                if place is not None:
+                    add_note(self._crashes[0].exception, f"(the test was at {place})")
+            raise
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Be the one that hears of crashes of everything that fixtures hold open."""
+        outer = _test_watch.get()
+        _test_watch.set(self)
+        try:
+            yield
+        finally:
+            _test_watch.set(outer)
 
     def enter(self) -> None:
-        """Watch the block that begins here, in the place of :meth:`run`."""
+        """Watch the block that begins here, in this task."""
+        self._task_id = current_task_id()
+        outer = _test_watch.get()
+        if outer is not None and outer is not self and outer._task_id == self._task_id:
+            outer._blocks.append(self)
         self._scope.__enter__()
+        self._entered = True
 
-    def leave(self, error: BaseException | None) -> bool:
-        """End that block; tell whether ``error`` was only the cancellation by a crash."""
+    def leave(self, error: BaseException | None = None) -> bool:
+        """End that block; tell whether ``error`` was only the cancellation by a crash.
+
+        Blocks inside of it that were meant to outlive it, as when a body calls a fixture's
+        factory, stop being cancellable: a cancel scope cannot be left after the one around it.
+        """
+        if not self._entered or current_task_id() != self._task_id:
+            # unittest.IsolatedAsyncioTestCase leaves in another task than it entered in, and so do
+            # fixtures after Ctrl-C on asyncio. The scope went with its task.
+            return False
+        self._entered = False
+        for block in reversed(self._blocks):
+            block.leave()
+        outer = _test_watch.get()
+        if outer is not None and self in outer._blocks:
+            outer._blocks.remove(self)
         traceback = None if error is None else error.__traceback__
         return bool(self._scope.__exit__(type(error) if error else None, error, traceback))
 
@@ -128,26 +208,53 @@ class Watch:
 
     def failure(self, error: BaseException | None) -> BaseException | None:
         """The one exception to raise for ``error``, raised by the body, and the crashes."""
-        if not self._crashes:
+        crashes = self._crashes
+        handled = (*CONSEQUENCES, get_cancelled_exc_class())
+        if error is None and self._unwinding and not isinstance(self._unwinding, handled):
+            error = self._unwinding
+            self._failed_first = True
+        if not crashes:
             return failure_of([], error, *self._late)
-        if _is_consequence(error):
-            # The body only met what the crash left behind: the crash is the failure.
-            add_note(
-                self._crashes[0].exception,
-                f"(the test body then got {error!r}, as could be expected)",
-            )
+        if error is None or is_final(error):
+            return failure_of(crashes, error, *self._late)
+        if self._failed_first and all(_is_consequence(crash.exception) for crash in crashes):
+            # The body failed by itself, and its handlers met what it left behind.
+            for crash in crashes:
+                note = f"({crash.origin} then raised {crash.exception!r}, as could be expected)"
+                add_note(error, note)
+            crashes = []
+        elif _is_consequence(error) or not isinstance(error, Exception):
+            # The body only met what the crash left behind, or was about to end as a skip.
+            note = f"(the test body then raised {error!r}, as could be expected)"
+            add_note(crashes[0].exception, note)
             error = None
-        return failure_of(self._crashes, error, *self._late)
+        return failure_of(crashes, error, *self._late)
 
 
-#: The test body that is running in this event loop.
+#: The test body, or the fixture, that is running in this event loop.
 _test_watch: RunVar[Watch | None] = RunVar("_test_watch", default=None)
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether ``error`` ends the whole run, whatever else went wrong."""
+    return isinstance(error, (KeyboardInterrupt, SystemExit))
 
 
 def _is_consequence(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.split(CONSEQUENCES)[1] is None
     return isinstance(error, CONSEQUENCES)
+
+
+def without_cancellation(error: BaseException) -> BaseException | None:
+    """``error`` without the cancellations in it; ``None`` if there was nothing else.
+
+    A trio nursery raises its children's cancellations and errors in one group.
+    """
+    cancelled = get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)[1]
+    return None if isinstance(error, cancelled) else error
 
 
 def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseException | None:
@@ -160,8 +267,8 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
         if error is not None and all(error is not exception for exception in exceptions):
             exceptions.append(error)
     for exception in exceptions:
-        if not isinstance(exception, Exception):
-            return exception  # Ctrl-C and pytest's outcomes mean what they mean anywhere
+        if is_final(exception):
+            return exception
     if len(exceptions) < 2:
         return exceptions[0] if exceptions else None
     return BaseExceptionGroup("several things went wrong in this test", exceptions)
@@ -185,6 +292,7 @@ class Supervisor:
         self.name = name
         self.crashes: list[Crash] = []
         self._watch = watch
+        self._ending = False
         self._closing = Event()
         self._closed = Event()
         self._host_id: int | None = None
@@ -216,12 +324,24 @@ class Supervisor:
             self._closed.set()
 
     def notice(self, exception: BaseException, origin: str) -> None:
-        """Record a crash and tell whoever watches."""
-        crash = Crash(exception, origin)
+        """Record a crash and tell whoever watches.
+
+        Once the end has begun, the harness itself takes clients from servers and servers from
+        clients; what that makes of a stream is no crash.
+        """
+        rest = without_cancellation(exception)
+        if rest is None or (self._ending and _is_consequence(rest)):
+            return
+        crash = Crash(rest, origin)
         self.crashes.append(crash)
         watch = self._watch or _test_watch.get()
         if watch is not None:
             watch.notice(crash)
+
+    def cancel_children(self) -> None:
+        """The end has begun: cancel the background tasks."""
+        self._ending = True
+        self.children.cancel_scope.cancel()
 
     async def aclose(self, *, timeout: float) -> None:
         """Cancel what is left and wait for it.
@@ -242,9 +362,10 @@ class Supervisor:
         with move_on_after(timeout):
             await self._closed.wait()
         message = f"still running {timeout:g} s after being cancelled:\n{report}"
-        if not self._closed.is_set():
-            message += "\nnor did it stop without its shields; the event loop may not end"
-        raise DidNotStop(message)
+        for_good = not self._closed.is_set()
+        if for_good:
+            message += "\nnor without its shields: it swallows every cancellation"
+        raise DidNotStop(message, for_good=for_good)
 
     def running_tasks(self) -> list[TaskInfo]:
         """The tasks of this harness, their own children included."""
@@ -265,7 +386,14 @@ class Supervisor:
 
 
 class DidNotStop(RuntimeError):
-    """A handler or background task went on after it was cancelled. The message says which."""
+    """A handler or background task went on after it was cancelled. The message says which.
+
+    :ivar for_good: it did not stop without its shields either, so its event loop cannot end
+    """
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
 
 
 def sorted_by_parent(tasks: list[TaskInfo]) -> list[TaskInfo]:

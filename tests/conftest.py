@@ -39,6 +39,8 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ru
         with monkeypatch.context() as patch:
             if mode.startswith("-p only"):
                 patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            if not (pytester.path / "tox.ini").exists():
+                pytester.makeini("[pytest]")  # or this project's own, if TMPDIR lies below it
             return pytester.runpytest_subprocess(
                 *MODES[mode],
                 *("-p", "no:cacheprovider", "-p", "no:randomly"),

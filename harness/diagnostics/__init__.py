@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .stacks import await_stack, format_stack
+from .stacks import await_stack, format_stack, innermost_user_line, without_machinery
 
-__all__ = ["await_stack", "format_stack"]
+__all__ = ["await_stack", "format_stack", "innermost_user_line", "without_machinery"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Generator
-from inspect import isasyncgenfunction, iscoroutinefunction
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
 
 import pytest
@@ -29,10 +29,50 @@ def pytest_fixture_setup(
     of the fixture's own.
     """
     function = fixturedef.func
-    if isasyncgenfunction(function) or iscoroutinefunction(function):
-        with fixture_setup():
-            return (yield)
-    return (yield)
+    if not (isasyncgenfunction(function) or iscoroutinefunction(function)):
+        return (yield)
+    with fixture_setup(), pytest.MonkeyPatch.context() as patch:
+        item = getattr(request, "_pyfuncitem", None)
+        if item is not None and fixturedef.argname != "harness":
+            settings = request.config.stash[settings_key]
+            if marker_of_run(item, settings) is not None:
+                instance = request.instance
+                if ismethod(function) and type(function.__self__) is type(instance):
+                    function = function.__func__.__get__(instance)  # as AnyIO would
+                patch.setattr(fixturedef, "func", watched_fixture(function))
+        return (yield)
+
+
+def watched_fixture(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, an async fixture, but a crash ends its setup or teardown and is raised there.
+
+    The watch of a generator is entered before its setup and left after its teardown, so that
+    scopes and task groups that it holds open over the ``yield`` stay inside of it. While it
+    stands at the ``yield`` it hears nothing.
+    """
+    if iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **arguments: Any) -> Any:
+            __tracebackhide__ = True
+            return await Watch().run(functools.partial(function, *args, **arguments))
+
+        return coroutine
+
+    @functools.wraps(function)
+    async def generator(*args: Any, **arguments: Any) -> AsyncGenerator[Any, None]:
+        __tracebackhide__ = True
+        watch = Watch()
+        steps = function(*args, **arguments)
+        watch.enter()
+        while True:
+            value = await watch.step(steps)
+            if watch.finished:
+                watch.leave()
+                return
+            yield value  # AnyIO says what is wrong with a second one
+
+    return generator
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -57,11 +97,34 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             test.hypothesis.inner_test = before
     if not iscoroutinefunction(test):
         return (yield)
-    pyfuncitem.obj = _watched(test, pyfuncitem, settings)
+    interrupts: list[BaseException] = []
+    pyfuncitem.obj = _uninterrupted(_watched(test, pyfuncitem, settings), interrupts)
     try:
-        return (yield)
+        result = yield
     finally:
         pyfuncitem.obj = test
+    if interrupts:
+        raise interrupts[0]
+    return result
+
+
+def _uninterrupted(body: Body, interrupts: list[BaseException]) -> Body:
+    """``body``, but what ends the whole run is put aside, to be raised outside the event loop.
+
+    On asyncio, a ``KeyboardInterrupt`` that leaves the task of AnyIO's runner ends it for good, and
+    the teardown of fixtures waits for it for ever (anyio/_backends/_asyncio.py,
+    ``TestRunner._run_tests_and_fixtures``).
+    """
+
+    @functools.wraps(body)
+    async def uninterrupted(**arguments: Any) -> None:
+        __tracebackhide__ = True
+        try:
+            await body(**arguments)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            interrupts.append(exc)
+
+    return uninterrupted
 
 
 def _watched(test: Body, item: pytest.Function, settings: Settings) -> Body:

@@ -17,7 +17,14 @@ from .options import Marked, Settings, marked, settings_key
 def transport(request: pytest.FixtureRequest) -> Transport:
     """The transport of this test: ``tcp``, ``unix``, ``tls``, ``memory``, or a project's own."""
     settings = request.config.stash[settings_key]
-    name = getattr(request, "param", None) or settings.selected_transports.names[0]
+    try:
+        name = request.param
+    except AttributeError:
+        raise pytest.UsageError(
+            "the fixture 'transport' has no transport to be: the test has to name 'harness' or "
+            "'transport' in its arguments or in those of its fixtures; request.getfixturevalue() "
+            "comes too late to make one test for each transport"
+        ) from None
     made = make_transport(name, settings.transports)
     missing = made.missing()
     if missing is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
 
 from .options import MARKER, Marked, Selection, Settings, marked, refuse_missing, settings_key
+
+PLUGIN = "harness.pytest_plugin"
+
+#: The definitions of each fixture that a test uses, as pytest keeps them: the last one is seen.
+Definitions = Mapping[str, Sequence["pytest.FixtureDef[Any]"]]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,17 +40,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     settings = metafunc.config.stash[settings_key]
     mark = marked(metafunc.definition, settings)
-    if not _runs_with_harness(metafunc.fixturenames, mark):
-        return
+    definitions = metafunc._arg2fixturedefs
     taken = set(_parametrized_names(metafunc))
+    if mark is None:
+        free = {name: each for name, each in definitions.items() if name not in taken}
+        if not _uses_fixtures(free):
+            return
     marks = []
     if "anyio_backend" in metafunc.fixturenames and "anyio_backend" not in taken:
         selection = mark.backends if mark is not None and mark.backends else None
-        if selection is not None or _is_from(metafunc, "anyio_backend", "anyio.pytest_plugin"):
+        if selection is not None or _is_from(definitions, "anyio_backend", "anyio.pytest_plugin"):
             marks.append(_backends(settings, selection or settings.selected_backends))
     if "transport" in metafunc.fixturenames and "transport" not in taken:
         selection = mark.transports if mark is not None and mark.transports else None
-        if selection is not None or _is_from(metafunc, "transport", "harness.pytest_plugin"):
+        if selection is not None or _is_from(definitions, "transport", PLUGIN):
             names = (selection or settings.selected_transports).names
             marks.append(pytest.mark.parametrize("transport", names, indirect=True))
     for each in reversed(marks):
@@ -61,15 +69,17 @@ def marker_of_run(item: pytest.Item, settings: Settings) -> Marked | None:
         return item.stash[_marker_key]
     except KeyError:
         mark = marked(item, settings)
-        if not _runs_with_harness(getattr(item, "fixturenames", ()), mark):
-            item.stash[_marker_key] = None
-        else:
-            item.stash[_marker_key] = mark or Marked()
-        return item.stash[_marker_key]
+        info = getattr(item, "_fixtureinfo", None)
+        definitions = getattr(info, "name2fixturedefs", {})
+        if mark is None and _uses_fixtures(definitions):
+            mark = Marked()
+        item.stash[_marker_key] = mark
+        return mark
 
 
-def _runs_with_harness(fixturenames: Iterable[str], mark: Marked | None) -> bool:
-    return mark is not None or "harness" in fixturenames or "transport" in fixturenames
+def _uses_fixtures(definitions: Definitions) -> bool:
+    """Whether a test uses a fixture of this plugin, and not a project's own of the same name."""
+    return any(_is_from(definitions, name, PLUGIN) for name in ("harness", "transport"))
 
 
 def _backends(settings: Settings, selection: Selection) -> pytest.MarkDecorator:
@@ -92,9 +102,12 @@ def _parametrized_names(metafunc: pytest.Metafunc) -> Iterable[str]:
         yield from names
 
 
-def _is_from(metafunc: pytest.Metafunc, fixture: str, module: str) -> bool:
-    """Whether the definition of ``fixture`` that this test sees is the one of a plugin."""
-    definitions = metafunc._arg2fixturedefs.get(fixture)
-    if not definitions:
-        return False
-    return str(definitions[-1].func.__module__).startswith(module)
+def _is_from(definitions: Definitions, fixture: str, module: str) -> bool:
+    """Whether ``fixture``, as a test sees it, is the one of a plugin, or extends it."""
+    chain = definitions.get(fixture, ())
+    for definition in reversed(chain):
+        if str(definition.func.__module__).startswith(module):
+            return True
+        if fixture not in definition.argnames:
+            return False
+    return False

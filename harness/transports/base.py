@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import quote
 
-from anyio.abc import ByteStream, Listener
+from anyio.abc import AsyncResource, ByteStream, Listener
 
 
-class Endpoint(ABC):
+class Endpoint(AsyncResource):
     """One listening address: what accepts there, and how to connect to it."""
 
     #: accepts connections from the moment the endpoint exists
@@ -35,7 +35,16 @@ class Endpoint(ABC):
 
     async def aclose(self) -> None:
         """Close the listener and give back the address and whatever was made for it."""
-        await self.listener.aclose()
+        try:
+            await self.listener.aclose()
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give back what would outlive the process or hold its address: files, spare sockets.
+
+        Called last, more than once, and even if the event loop was interrupted: it cannot await.
+        """
 
     @property
     def client_ssl_context(self) -> ssl.SSLContext | None:
@@ -65,14 +74,14 @@ def host_of(address: Any) -> str:
     """The host part of ``address``. Raises :exc:`AttributeError` where there is none."""
     if isinstance(address, tuple):
         return str(address[0])
-    _does_not_apply("host", address, "path")
+    _does_not_apply("host", address, "a path")
 
 
 def port_of(address: Any) -> int:
     """The port part of ``address``. Raises :exc:`AttributeError` where there is none."""
     if isinstance(address, tuple):
         return int(address[1])
-    _does_not_apply("port", address, "path")
+    _does_not_apply("port", address, "a path")
 
 
 def path_of(address: Any) -> str:
@@ -89,6 +98,8 @@ def url_of(scheme: str, address: Any) -> str:
     ``scheme:///path``, the form Redis clients take, or, for a scheme that ends in ``+unix``, the
     percent-encoded path in the place of the host, the form HTTP clients take.
     """
+    if "/" in scheme or ":" in scheme:
+        raise ValueError(f"url() takes a scheme such as 'http', not {scheme!r}")
     if isinstance(address, tuple):
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         return f"{scheme}://{host}:{address[1]}"
@@ -98,4 +109,4 @@ def url_of(scheme: str, address: Any) -> str:
 
 
 def _does_not_apply(wanted: str, address: Any, instead: str) -> NoReturn:
-    raise AttributeError(f"a server at {address!r} has no {wanted}; it has a {instead}")
+    raise AttributeError(f"a server at {address!r} has no {wanted}, only {instead}")

@@ -55,10 +55,9 @@ class TCPEndpoint(Endpoint):
         stream: SocketStream = await connect_tcp(self._host, self._port)
         return stream
 
-    async def aclose(self) -> None:
+    def release(self) -> None:
         if self._keeper is not None:
             self._keeper.close()
-        await self.listener.aclose()
 
     def _bind(self, port: int) -> socket.socket:
         bound = socket.socket(self._family, socket.SOCK_STREAM)

@@ -79,8 +79,8 @@ class TLSEndpoint(Endpoint):
         await self._tcp.listen_again()
         self._wrap_listener()
 
-    async def aclose(self) -> None:
-        await self._tcp.aclose()
+    def release(self) -> None:
+        self._tcp.release()
 
     def _wrap_listener(self) -> None:
         self.listener: Listener[Any] = TLSListener(

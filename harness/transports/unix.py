@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -36,7 +37,7 @@ class UnixEndpoint(Endpoint):
         try:
             await self.listen_again()
         except BaseException:
-            shutil.rmtree(self._directory)
+            self.release()
             raise
         return self
 
@@ -57,11 +58,8 @@ class UnixEndpoint(Endpoint):
     async def connect(self) -> ByteStream:
         return tolerate_cancelled_futures(await connect_unix(self._path))
 
-    async def aclose(self) -> None:
-        try:
-            await self.listener.aclose()
-        finally:
-            shutil.rmtree(self._directory)
+    def release(self) -> None:
+        remove_directory(self._directory)
 
 
 class UnixTransport(Transport):
@@ -88,4 +86,21 @@ def short_directory() -> str:
     if len(os.fsencode(os.path.join(directory, SOCKET_NAME))) > LONGEST_PATH:
         os.rmdir(directory)
         directory = tempfile.mkdtemp(prefix="anyio-harness-", dir="/tmp")
+    _directories.add(directory)
     return directory
+
+
+#: Directories that are still to be removed. Ctrl-C can end a run without any teardown.
+_directories: set[str] = set()
+
+
+def remove_directory(directory: str) -> None:
+    """Remove a directory of :func:`short_directory` and what is in it; it may be gone already."""
+    _directories.discard(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@atexit.register
+def _remove_directories() -> None:
+    for directory in list(_directories):
+        remove_directory(directory)
