@@ -27,6 +27,7 @@ from anyio.lowlevel import checkpoint
 
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
+from .diagnostics import waits_for_children
 from .supervisor import DidNotStop, without_cancellation
 from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
 
@@ -320,12 +321,17 @@ class Server(ByteStreamConnectable):
         also has a task that sleeps, or waits for a thread, is in the middle of something.
         """
         children: dict[int | None, list[int]] = {}
+        coroutines: dict[int, Any] = {}
         for task in get_running_tasks():
             children.setdefault(task.parent_id, []).append(task.id)
+            coroutines[task.id] = task.coro
 
         def at_work(task_id: int) -> int:
             below = children.get(task_id)
-            return sum(map(at_work, below)) if below else 1
+            if not below:
+                return 1
+            itself = 0 if waits_for_children(coroutines[task_id]) else 1
+            return itself + sum(map(at_work, below))
 
         return [
             connection
@@ -382,7 +388,7 @@ def handler_of(what: Any) -> Handler:
         )
     if not inspect.isroutine(function):
         function = getattr(type(function), "__call__")  # noqa: B004, B009
-    is_def = getattr(function, "__name__", "") != "<lambda>"
+    is_def = not is_async and getattr(function, "__name__", "") != "<lambda>"
     if is_def and not inspect.iscoroutinefunction(function) and not _returns_awaitable(function):
         raise TypeError(
             f"serve() expects {expected}; {name_of(what)}() is not async: write `async def`"
@@ -437,7 +443,7 @@ def checked_expect(
 ) -> tuple[type[BaseException], ...]:
     """``expect`` as a tuple of exception types. Raises :exc:`TypeError` for anything else."""
     is_one = isinstance(expect, (type, str)) or not isinstance(expect, Iterable)
-    types = (expect,) if is_one else tuple(expect)  # type: ignore[arg-type]  # checked below
+    types: tuple[Any, ...] = (expect,) if is_one else tuple(expect)  # type: ignore[arg-type]
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise TypeError(f"expect takes exception types, not {each!r}")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
+import os
+import shutil
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
@@ -267,6 +272,9 @@ async def generator_handler(stream: ByteStream) -> Any:
         ({"transport": "tpc"}, ValueError, "unknown transport 'tpc'; expected one of tcp, unix"),
         ({"transport": 7}, TypeError, "transport must be a Transport or one of the names.*not 7"),
         ({"expect": [7]}, TypeError, "expect takes exception types, not 7"),
+        ({"expect": 7}, TypeError, "expect takes exception types, not 7"),
+        ({"expect": "boom"}, TypeError, "expect takes exception types, not 'boom'"),
+        ({"name": 5}, TypeError, "name must be a string, not 5"),
     ],
 )
 async def test_bad_arguments_of_serve_are_named(
@@ -312,3 +320,96 @@ async def test_other_bad_arguments_are_named(harness: Harness) -> None:
     await server.stop()
     with pytest.raises(RuntimeError, match="there will never be 1"):
         await server.wait_connections(1)
+
+
+@pytest.mark.harness(transports=["memory"])
+async def test_two_tasks_settle_at_once(harness: Harness) -> None:
+    async with anyio.create_task_group() as tg:
+        for _ in range(3):
+            tg.start_soon(harness.settle)
+
+
+async def test_restarts_and_stops_at_once_take_turns(harness: Harness) -> None:
+    server = await harness.serve(echo)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(server.restart)
+        tg.start_soon(server.stop)
+        tg.start_soon(server.restart)
+    await server.restart()  # trio starts tasks in any order; the stop may have been the last
+    client = await server.connect()
+    await client.send(b"x")
+    assert await client.receive() == b"x"
+
+
+async def test_a_handler_cannot_restart_its_own_server(harness: Harness) -> None:
+    async def restarts(stream: ByteStream) -> None:
+        with pytest.raises(RuntimeError, match="cannot be restarted by its own handler"):
+            await server.restart()
+        await stream.send(b"refused")
+
+    server = await harness.serve(restarts)
+    assert await (await server.connect()).receive() == b"refused"
+
+
+async def test_a_cancelled_pair_leaves_nothing_open(harness: Harness) -> None:
+    """Cancelled at each of its steps; what was open would be a ResourceWarning, an error here."""
+    for turns in range(30):
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tg:
+
+                async def cancel_after(turns: int) -> None:
+                    for _ in range(turns):
+                        await anyio.lowlevel.checkpoint()
+                    scope.cancel()
+
+                tg.start_soon(cancel_after, turns)
+                await harness.pair()
+    await harness.settle()
+    gc.collect()
+
+
+@pytest.mark.harness(transports=["memory"])
+async def test_a_mock_is_called_and_a_sync_callable_is_refused(harness: Harness) -> None:
+    handler = AsyncMock()
+    server = await harness.serve(handler)
+    await server.connect()
+    await harness.settle()
+    assert handler.await_count == 1
+
+    class Sync:
+        def __call__(self, stream: ByteStream) -> None: ...
+
+    for not_async in (print, Sync()):
+        with pytest.raises(TypeError, match="is not async: write `async def`"):
+            await harness.serve(not_async)
+    with pytest.raises(TypeError, match=r"the handler of .* is not async: it returned None"):
+        async with open_harness(transport="memory") as inner:
+            await (await inner.serve(lambda stream: None)).connect()
+            await anyio.sleep_forever()
+
+
+@pytest.mark.harness(transports=["unix"])
+async def test_a_unix_socket_may_be_removed_by_the_test(harness: Harness) -> None:
+    server = await harness.serve(echo)
+    await harness.serve(echo)
+    shutil.rmtree(os.path.dirname(server.path))
+
+
+async def test_a_block_may_be_entered_by_a_factory_of_a_fixture(
+    harness: Harness, make_server: Any
+) -> None:
+    server = await make_server(echo)
+    client = await server.connect()
+    await client.send(b"x")
+    assert await client.receive() == b"x"
+
+
+@pytest.fixture
+async def make_server(anyio_backend: Any) -> Any:
+    async with AsyncExitStack() as stack:
+
+        async def make(handler: Any) -> Any:
+            opened = await stack.enter_async_context(open_harness())
+            return await opened.serve(handler)
+
+        yield make

@@ -231,3 +231,57 @@ async def test_a_second_close_does_nothing(harness: Harness) -> None:
     async with open_harness(transport="memory") as inner:
         await inner.serve(EndlessServer())
     await inner.aclose()
+
+
+async def test_a_handler_that_works_beside_reading_gets_the_grace(harness: Harness) -> None:
+    done: list[str] = []
+    go_on = Event()
+
+    async def reads_and_works(stream: ByteStream) -> None:
+        async def work() -> None:
+            await go_on.wait()
+            done.append("worked")
+            tg.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(work)
+            await stream.receive()
+
+    async def go_on_once_the_end_has_begun() -> None:
+        while not inner._closed:
+            await anyio.lowlevel.checkpoint()
+        go_on.set()
+
+    async with (
+        anyio.create_task_group() as outer,
+        open_harness(transport=harness.transport, grace=60) as inner,
+    ):
+        server = await inner.serve(reads_and_works)
+        await server.connect()
+        await server.wait_connections(1)
+        await inner.settle()
+        outer.start_soon(go_on_once_the_end_has_begun)
+    assert done == ["worked"]
+
+
+@pytest.mark.harness(backends=["trio"], transports=["memory"])
+async def test_an_expected_error_in_a_nursery_that_is_cancelled(harness: Harness) -> None:
+    """trio raises the child's error and the cancellation of the others in one group."""
+    import trio
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise LookupError("while being cancelled")
+
+    async def handler(stream: ByteStream) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+            nursery.start_soon(trio.sleep_forever)
+
+    server = await harness.serve(handler, expect=LookupError)
+    await server.connect()
+    await server.wait_connections(1)
+    await server.drop_connections()
+    assert len(server.errors) == 1

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from .stacks import await_stack, format_stack, innermost_user_line, without_machinery
+from .stacks import (
+    await_stack,
+    format_stack,
+    innermost_user_line,
+    waits_for_children,
+    without_machinery,
+)
 
-__all__ = ["await_stack", "format_stack", "innermost_user_line", "without_machinery"]
+__all__ = [
+    "await_stack",
+    "format_stack",
+    "innermost_user_line",
+    "waits_for_children",
+    "without_machinery",
+]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import linecache
+import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 
 def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
@@ -24,7 +28,7 @@ def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 
 
 #: Packages whose frames say nothing about the code under test.
-MACHINERY = ("anyio", "trio", "asyncio", "uvloop", "outcome", "harness")
+MACHINERY = ("anyio", "trio", "asyncio", "uvloop", "outcome", "harness", "_pytest", "pluggy")
 
 
 def is_machinery(frame: FrameType) -> bool:
@@ -41,8 +45,45 @@ def format_stack(coroutine: Any, *, indent: str = "    ") -> str:
     for frame, line in await_stack(coroutine):
         if is_machinery(frame):
             continue
-        code = frame.f_code
-        source = linecache.getline(code.co_filename, line).strip()
-        name = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11
-        lines.append(f"{indent}{code.co_filename}:{line} in {name}: {source}")
+        lines.append(f"{indent}{_place(frame, line)}")
     return "\n".join(lines)
+
+
+def waits_for_children(coroutine: Any) -> bool:
+    """Whether a task is at the end of the block of a task group, waiting for its children."""
+    return any(
+        frame.f_code.co_name == "__aexit__" and is_machinery(frame)
+        for frame, _ in await_stack(coroutine)
+    )
+
+
+def innermost_user_line(traceback: TracebackType | None) -> str | None:
+    """The last line of the user's code in ``traceback``; ``None`` if there is none."""
+    place = None
+    while traceback is not None:
+        if not is_machinery(traceback.tb_frame):
+            place = _place(traceback.tb_frame, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return place
+
+
+def without_machinery(error: BaseException) -> None:
+    """Take the machinery's frames off the top of the traceback of ``error`` and what is in it.
+
+    What remains begins in the user's code; a traceback without any is left as it is.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and is_machinery(traceback.tb_frame):
+        traceback = traceback.tb_next
+    if traceback is not None:
+        error.__traceback__ = traceback
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            without_machinery(each)
+
+
+def _place(frame: FrameType, line: int) -> str:
+    code = frame.f_code
+    name = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11
+    source = linecache.getline(code.co_filename, line).strip()
+    return f"{code.co_filename}:{line} in {name}: {source}"

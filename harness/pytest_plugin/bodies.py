@@ -11,6 +11,7 @@ import pytest
 
 from ..backends import check_running
 from ..core import fixture_setup
+from ..diagnostics import without_machinery
 from ..supervisor import Watch
 from .fixtures import open_like
 from .matrix import marker_of_run
@@ -101,6 +102,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     pyfuncitem.obj = _uninterrupted(_watched(test, pyfuncitem, settings), interrupts)
     try:
         result = yield
+    except BaseException as exc:
+        without_machinery(exc)
+        raise
     finally:
         pyfuncitem.obj = test
     if interrupts:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -42,6 +44,7 @@ async def harness(
     """Servers, connections and background tasks of this test; all of it ends with the test."""
     settings = request.config.stash[settings_key]
     opening = open_like(settings, request.node, anyio_backend, transport)
+    stuck: DidNotStop | None = None
     try:
         async with opening as opened:
             if opening.cancels_its_block:
@@ -52,7 +55,30 @@ async def harness(
                 )
             yield opened
     except DidNotStop as exc:
-        pytest.fail(str(exc), pytrace=False)  # the traceback is all machinery
+        stuck = exc
+    if stuck is not None:
+        if stuck.for_good:
+            end_the_run(request.config, f"{request.node.nodeid}: {stuck}")
+        pytest.fail(str(stuck), pytrace=False)  # the traceback is all machinery
+
+
+def end_the_run(config: pytest.Config, report: str) -> NoReturn:
+    """Print ``report`` and end the process.
+
+    An event loop with a task that swallows every cancellation cannot be closed: on every backend,
+    AnyIO's runner would now wait for it for ever, silently and at full speed.
+    """
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.suspend_global_capture(in_=True)
+    sys.stdout.flush()
+    print(
+        f"\n\n{report}\nThe event loop of this test cannot end, and the run with it: "
+        "the process stops here.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
 def open_like(

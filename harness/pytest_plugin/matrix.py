@@ -31,6 +31,10 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
         pytest.mark.usefixtures("anyio_backend")(obj)
 
 
+class BadMarker(pytest.UsageError, pytest.Collector.CollectError):  # type: ignore[misc]  # @final
+    """A usage error that is found while collecting: pytest shows its message and no traceback."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the tests that the harness runs: by backend, then transport, then their own.
@@ -39,7 +43,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     because only a mark keeps pytest from adding the parameters of AnyIO's fixture as well.
     """
     settings = metafunc.config.stash[settings_key]
-    mark = marked(metafunc.definition, settings)
+    try:
+        mark = marked(metafunc.definition, settings)
+    except pytest.UsageError as exc:
+        raise BadMarker(str(exc)) from None
     definitions = metafunc._arg2fixturedefs
     taken = set(_parametrized_names(metafunc))
     if mark is None:
@@ -48,7 +55,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             return
     marks = []
     if "anyio_backend" in metafunc.fixturenames and "anyio_backend" not in taken:
+        # A project's own fixture gives way only to somebody who asks for backends by name.
         selection = mark.backends if mark is not None and mark.backends else None
+        if selection is None and settings.selected_backends.explicit:
+            selection = settings.selected_backends
         if selection is not None or _is_from(definitions, "anyio_backend", "anyio.pytest_plugin"):
             marks.append(_backends(settings, selection or settings.selected_backends))
     if "transport" in metafunc.fixturenames and "transport" not in taken:

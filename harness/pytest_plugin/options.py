@@ -141,16 +141,29 @@ def read_settings(config: pytest.Config) -> Settings:
         )
     backends = dict(backends_.BUILT_IN)
     for added in config.hook.pytest_harness_backends(config=config):
-        for name, (library, options) in added.items():
+        for name, value in _items("pytest_harness_backends", added):
             _check_new("pytest_harness_backends", name, backends)
+            try:
+                library, options = value
+                options = dict(options)
+            except (TypeError, ValueError):
+                raise pytest.UsageError(
+                    f"pytest_harness_backends: {name!r} must be a tuple (AnyIO backend, options), "
+                    f"not {value!r}"
+                ) from None
             try:
                 backends[name] = backends_.custom_backend(name, library, options)
             except ValueError as exc:
                 raise pytest.UsageError(f"pytest_harness_backends: {exc}") from None
     transports = dict(transports_.BUILT_IN)
     for added in config.hook.pytest_harness_transports(config=config):
-        for name, factory in added.items():
+        for name, factory in _items("pytest_harness_transports", added):
             _check_new("pytest_harness_transports", name, transports)
+            if not callable(factory):
+                raise pytest.UsageError(
+                    f"pytest_harness_transports: {name!r} must be a class or another callable "
+                    f"that makes a Transport, not {factory!r}"
+                )
             transports[name] = factory
     settings = Settings(
         backends=backends,
@@ -245,6 +258,12 @@ def _check_names(
         raise pytest.UsageError(f"{where}: no {kind} named; valid are {', '.join(known)}")
     if len(set(names)) < len(names):
         raise pytest.UsageError(f"{where}: a {kind} is named twice: {', '.join(map(str, names))}")
+
+
+def _items(hook: str, added: object) -> Iterable[tuple[str, Any]]:
+    if not isinstance(added, Mapping):
+        raise pytest.UsageError(f"{hook} must return a mapping by name, not {added!r}")
+    return added.items()
 
 
 def _check_new(hook: str, name: str, known: Mapping[str, object]) -> None:

@@ -31,12 +31,16 @@ def pytest_runtest_makereport(
 
 def cell_of(item: pytest.Item) -> Cell | None:
     """Backend, transport and the test's name without its backend; ``None`` if it is no cell."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    parameters = {
+        **getattr(item, "funcargs", {}),
+        **getattr(getattr(item, "callspec", None), "params", {}),
+    }
     settings = item.config.stash[settings_key]
     if "anyio_backend" not in parameters or marker_of_run(item, settings) is None:
         return None
     backend = settings.backend_of(parameters["anyio_backend"]).name
     transport = parameters.get("transport", NO_TRANSPORT)
+    transport = getattr(transport, "name", transport)
     return backend, str(transport), _without(backend, item.nodeid)
 
 

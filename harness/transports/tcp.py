@@ -10,6 +10,7 @@ from anyio import connect_tcp
 from anyio.abc import ByteStream, Listener, SocketListener, SocketStream
 
 from .base import Endpoint, Transport
+from .cancelled_futures import tolerate_cancelled_futures
 
 #: Longer than any queue of connections a test will want; the kernel cuts it to its own limit.
 BACKLOG = 65535
@@ -72,7 +73,9 @@ class TCPEndpoint(Endpoint):
     async def _listen_on(self, bound: socket.socket) -> None:
         try:
             bound.listen(BACKLOG)
-            self.listener: Listener[Any] = await SocketListener.from_socket(bound)
+            self.listener: Listener[Any] = tolerate_cancelled_futures(
+                await SocketListener.from_socket(bound)
+            )
         except BaseException:
             bound.close()
             if self._keeper is not None:

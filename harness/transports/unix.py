@@ -14,8 +14,8 @@ from anyio import connect_unix
 from anyio.abc import ByteStream, Listener, SocketListener
 
 from .base import Endpoint, Transport
+from .cancelled_futures import tolerate_cancelled_futures
 from .tcp import BACKLOG
-from .unix_futures import tolerate_cancelled_futures
 
 #: sizeof(sun_path) is 104 on macOS and the BSDs and 108 on Linux, with a closing NUL byte.
 LONGEST_PATH = 103

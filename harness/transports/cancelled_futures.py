@@ -1,4 +1,4 @@
-"""A mend for AnyIO's unix-domain streams on asyncio, kept apart so that it can go in one piece.
+"""A mend for sockets whose wait is cancelled as they become ready, apart so that it can go.
 
 ``anyio/_backends/_asyncio.py``, ``_RawSocketMixin._wait_until_readable`` (and ``_writable``, and
 ``UNIXSocketListener.accept``) registers ``f.set_result`` itself as the loop's reader callback. When
@@ -8,8 +8,13 @@ handler, and AnyIO's test runner then fails whatever test is running. Closing a 
 its reader in one step, which is what every teardown does, hits it each time. AnyIO's own
 ``wait_readable`` has the needed ``except InvalidStateError``.
 
-``docs/upstream-bugs.md`` has a reproducer; ``tests/transports/test_unix_futures.py`` fails when
-the mend is no longer needed.
+``TCPSocketListener.accept`` waits in asyncio's ``loop.sock_accept``, which has the same flaw
+(CPython, ``asyncio/selector_events.py``, ``_sock_accept``: ``fut.set_result`` without a look at the
+future) and loses the accepted socket as well. A background client that connects while its test ends
+hits it. Both listeners therefore wait with ``wait_readable`` first.
+
+``docs/upstream-bugs.md`` has a reproducer; ``tests/transports/test_cancelled_futures.py`` fails
+when the mend is no longer needed.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ T = TypeVar("T")
 
 
 def tolerate_cancelled_futures(stream_or_listener: T) -> T:
-    """Return the argument; mend its waits if it is AnyIO's unix stream or listener on asyncio."""
+    """Return the argument, mended if it is AnyIO's unix stream or socket listener on asyncio."""
     subject: Any = stream_or_listener
     if hasattr(subject, "_wait_until_readable"):
         # Instance attributes hide the methods; each is called as f(loop).
@@ -33,7 +38,7 @@ def tolerate_cancelled_futures(stream_or_listener: T) -> T:
             _wait, subject, "_receive_future", "reader"
         )
         subject._wait_until_writable = functools.partial(_wait, subject, "_send_future", "writer")
-    elif hasattr(subject, "_accept_future"):
+    elif hasattr(subject, "_accept_future") or hasattr(subject, "_accept_scope"):
         accept, aclose, raw_socket = subject.accept, subject.aclose, subject._raw_socket
 
         async def mended_accept() -> Any:

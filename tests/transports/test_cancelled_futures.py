@@ -23,7 +23,7 @@ import pytest
 from anyio.abc import SocketAttribute
 
 from harness.settling import settle
-from harness.transports.unix_futures import tolerate_cancelled_futures
+from harness.transports.cancelled_futures import tolerate_cancelled_futures
 
 #: Turns between the peer's act and the cancellation that hit the moment.
 TURNS = {"asyncio": 1, "uvloop": 0}
@@ -110,7 +110,7 @@ async def errors_of_a_cancellation_at_the_worst_moment(operation, mend):
 
 @each_operation
 async def test_plain_anyio_still_needs_the_mend(anyio_backend, operation):
-    """If this fails, AnyIO was mended: `harness/transports/unix_futures.py` can go."""
+    """If this fails, AnyIO was mended: `harness/transports/cancelled_futures.py` can go."""
     errors = await errors_of_a_cancellation_at_the_worst_moment(operation, lambda plain: plain)
     assert errors == [asyncio.InvalidStateError]
 

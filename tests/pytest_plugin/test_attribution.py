@@ -1,0 +1,273 @@
+"""Which failure a test reports when a body, a fixture and a handler fail together."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import RunPytest
+
+PRELUDE = """
+    import anyio, pytest
+    from anyio.streams.buffered import BufferedByteReceiveStream
+
+    async def crashing(stream):
+        await stream.receive()
+        raise LookupError("the handler crashed")
+
+    async def wants_more(stream):
+        await BufferedByteReceiveStream(stream).receive_exactly(4)
+
+    async def echo(stream):
+        async for chunk in stream:
+            await stream.send(chunk)
+"""
+
+TRANSPORTS = "--harness-transports=tcp,unix,tls,memory"
+
+
+def test_a_failed_assertion_stays_the_failure_when_leaving_makes_a_handler_crash(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    @pytest.mark.xfail(raises=AssertionError, strict=True)
+    async def test_it(harness):
+        server = await harness.serve(wants_more)
+        async with await server.connect() as client:
+            await client.send(b"ab")
+            await harness.settle()
+            assert 1 == 2
+    """
+    )
+    run_pytest(f"--harness-backends={backend}", TRANSPORTS).assert_outcomes(xfailed=4)
+
+
+def test_a_crash_is_not_lost_when_the_body_skips(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    @pytest.mark.xfail(raises=LookupError, strict=True)
+    async def test_it(harness):
+        client = await (await harness.serve(crashing)).connect()
+        await client.send(b"x")
+        try:
+            await client.receive()
+        finally:
+            pytest.skip("never mind")
+    """
+    )
+    run_pytest(f"--harness-backends={backend}", TRANSPORTS).assert_outcomes(xfailed=4)
+
+
+@pytest.mark.parametrize("when", ["setup", "teardown", "setup of a coroutine"])
+def test_a_crash_ends_a_fixture_that_waits(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, when: str
+) -> None:
+    steps = {
+        "setup": "await waiting(harness); yield",
+        "teardown": "yield; await waiting(harness)",
+        "setup of a coroutine": "await waiting(harness)",
+    }
+    pytester.makepyfile(
+        PRELUDE
+        + f"""
+    async def waiting(harness):
+        client = await (await harness.serve(crashing)).connect()
+        await client.send(b"x")
+        await anyio.sleep_forever()
+
+    @pytest.fixture
+    async def ready(harness):
+        async with anyio.create_task_group() as held_over_the_yield:
+            {steps[when]}
+
+    async def test_it(ready): ...
+
+    async def test_next(harness): ...
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tcp,memory")
+    result.assert_outcomes(passed=4 if when == "teardown" else 2, errors=2)
+    result.stdout.fnmatch_lines(["E *LookupError: the handler crashed"])
+
+
+def test_the_report_begins_in_the_users_code_and_says_where_the_test_was(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        handlers="""
+        async def crashing(stream):
+            await stream.receive()
+            raise LookupError("the handler crashed")
+        """,
+        test_it="""
+        from handlers import crashing
+
+        async def test_it(harness):
+            client = await (await harness.serve(crashing)).connect()
+            await client.send(b"x")
+            await client.receive(1)
+        """,
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            '>*raise LookupError("the handler crashed")',
+            "E * LookupError: the handler crashed",
+            "E * (raised in connection 1 of server 'crashing')",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*anyio/pytest_plugin.py*")
+    result.stdout.re_match_lines([r".*\(the test.*client\.receive\(1\)|.*EndOfStream"])
+
+
+def test_background_clients_end_with_the_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    async def test_it(harness):
+        server = await harness.serve(echo)
+
+        async def reconnect_for_ever():
+            while True:
+                async with await server.connect() as client:
+                    await client.send(b"x")
+                    await client.receive()
+
+        harness.task_group.start_soon(reconnect_for_ever)
+        while server.accepted < 5:
+            await anyio.lowlevel.checkpoint()
+    """
+    )
+    run_pytest(f"--harness-backends={backend}", TRANSPORTS).assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit"])
+@pytest.mark.parametrize("where", ["body", "handler"])
+def test_an_interrupt_in_the_code_tears_down_and_ends_the_run(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str, error: str
+) -> None:
+    raising = f"raise {error}()"
+    pytester.makepyfile(
+        PRELUDE
+        + f"""
+    @pytest.fixture
+    async def outer():
+        yield
+        print("the fixture's teardown ran")
+
+    async def handler(stream):
+        try:
+            await stream.receive()
+            {raising if where == "handler" else "await anyio.sleep_forever()"}
+        finally:
+            print("the handler ended")
+
+    async def test_it(outer, harness):
+        client = await (await harness.serve(handler)).connect()
+        await client.send(b"x")
+        await harness.settle()
+        {raising if where == "body" else "await anyio.sleep_forever()"}
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tcp", "-s")
+    result.stdout.fnmatch_lines(["*the handler ended*", "*the fixture's teardown ran*"])
+    if error == "KeyboardInterrupt":
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_handler_that_swallows_every_cancellation_ends_the_process_with_a_report(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeini("[pytest]\nharness_cancel_timeout = 0.05\nharness_grace = 0")
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    async def swallows(stream):
+        while True:
+            try:
+                await anyio.sleep(1)
+            except BaseException:
+                pass
+
+    async def test_it(harness):
+        server = await harness.serve(swallows)
+        await server.connect()
+        await server.wait_connections(1)
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "*::test_it*: still running 0.05 s after being cancelled:",
+            "  a handler of server 'swallows'",
+            "    *in swallows: await anyio.sleep(1)",
+            "nor without its shields: it swallows every cancellation",
+            "*the process stops here.",
+        ]
+    )
+
+
+def test_a_fixtures_of_the_same_name_is_left_alone(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(params=["http", "ws"])
+        def transport(request):
+            return request.param
+
+        @pytest.mark.anyio
+        async def test_mine(transport): ...
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("harness", ["x"])
+        async def test_parametrized(harness): ...
+        """
+    )
+    result = run_pytest("-v")
+    result.assert_outcomes(passed=6)
+    result.stdout.no_fnmatch_line("*uvloop*")
+    result.stdout.no_fnmatch_line("*backends x transports*")
+
+
+def test_a_projects_own_backend_gives_way_to_one_that_is_asked_for(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef anyio_backend(): return 'asyncio'")
+    pytester.makepyfile("async def test_it(harness): assert harness.backend in ('asyncio', 'trio')")
+    result = run_pytest("--harness-transports=memory")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["asyncio  1 passed"])
+    result = run_pytest("--harness-transports=memory", "--harness-backends=trio")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["trio  1 passed"])
+
+
+def test_a_harness_that_comes_too_late_says_so(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.harness(backends=["trio"])
+        async def test_it(late): ...
+
+        @pytest.fixture
+        def late(request):
+            return request.getfixturevalue("harness")
+        """
+    )
+    result = run_pytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*'transport' has no transport to be: the test has to name*"])
