@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from blackbox import RunPytest
 
 import harness
-from conftest import RunPytest
 
 ROOT = Path(__file__).parent.parent
 HOOK = re.compile(r"^def pytest_harness_", re.MULTILINE)

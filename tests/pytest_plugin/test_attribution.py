@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from conftest import RunPytest
+from blackbox import RunPytest
 
 PRELUDE = """
     import anyio, pytest

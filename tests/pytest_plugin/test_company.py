@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from conftest import BOUND, RunPytest
+from blackbox import BOUND, RunPytest
 
 ECHO = """
     import anyio, pytest

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from conftest import MODES, RunPytest
+from blackbox import MODES, RunPytest
 
 ECHO = """
     async def echo(stream):

@@ -8,6 +8,10 @@ from chat import ChatClient, ChatServer, RefusedError
 
 from harness import Harness, Server
 
+# A handler with a writer task beside its reader is never idle to the harness, and most of these
+# tests leave their clients open: without this, each would wait for the grace of half a second.
+pytestmark = pytest.mark.harness(grace=0)
+
 
 async def join(server: Server, nick: str) -> ChatClient:
     return await ChatClient.join(await server.connect(), nick)

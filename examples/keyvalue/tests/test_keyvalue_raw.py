@@ -11,6 +11,10 @@ from keyvalue.resp import MAX_LINE
 
 from harness import Harness, Server
 
+# A handler with a writer task beside its reader is never idle to the harness, and most of these
+# tests leave their clients open: without this, each would wait for the grace of half a second.
+pytestmark = pytest.mark.harness(grace=0)
+
 
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_both_protocols(server: Server, clock: Any, protocol: int) -> None:
