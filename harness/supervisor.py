@@ -22,7 +22,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from anyio import (
     BrokenResourceError,
@@ -90,12 +90,13 @@ class Watch:
         self._unwinding: BaseException | None = None
         self._failed_first = False
         #: a fixture that was run in steps has come to its end
-        self.finished = False
+        self.finished: bool = False
 
     async def run(self, body: Callable[[], Awaitable[T]]) -> T:
         """Await ``body()``; raise what it raised, or what crashed meanwhile, or both in a group."""
         __tracebackhide__ = True
         error: BaseException | None = None
+        result: T | None = None
         with self.listening():
             self.enter()
             try:
@@ -116,7 +117,7 @@ class Watch:
                 raise failure
             finally:
                 del failure, error  # or this frame and the traceback keep one another alive
-        return result
+        return cast(T, result)
 
     async def step(self, generator: AsyncGenerator[T, None]) -> T | None:
         """Run a fixture to its next ``yield`` inside of the block that :meth:`enter` began.

@@ -68,7 +68,7 @@ def end_the_run(config: pytest.Config, report: str) -> NoReturn:
     An event loop with a task that swallows every cancellation cannot be closed: on every backend,
     AnyIO's runner would now wait for it for ever, silently and at full speed.
     """
-    capture = config.pluginmanager.getplugin("capturemanager")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.suspend_global_capture(in_=True)
     sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -164,7 +164,7 @@ def read_settings(config: pytest.Config) -> Settings:
                     f"pytest_harness_transports: {name!r} must be a class or another callable "
                     f"that makes a Transport, not {factory!r}"
                 )
-            transports[name] = factory
+            transports[name] = cast(TransportFactory, factory)
     settings = Settings(
         backends=backends,
         transports=transports,
