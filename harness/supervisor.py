@@ -53,6 +53,10 @@ T = TypeVar("T")
 #: Turns of the event loop that a finished body grants to a crash that is already on its way.
 TURNS_FOR_A_CRASH = 64
 
+#: Seconds, at the least, for what has lost its shields to stop. Long, since after that nothing can
+#: be done, and no test waits for it but one that never ends.
+LAST_WAIT = 5.0
+
 #: What a client sees when the other side of its connection crashes.
 CONSEQUENCES = (
     EndOfStream,
@@ -347,8 +351,8 @@ class Supervisor:
     async def aclose(self, *, timeout: float) -> None:
         """Cancel what is left and wait for it.
 
-        What does not stop within ``timeout`` seconds is cancelled through its shields and given
-        that long once more, so that one test's stubborn task is not the end of the run. Raises
+        What does not stop within ``timeout`` seconds is cancelled through its shields and waited
+        for once more, so that one test's stubborn task is not the end of the run. Raises
         :exc:`DidNotStop` in either case.
         """
         self._closing.set()
@@ -360,7 +364,7 @@ class Supervisor:
         report = "\n".join(f"  {name}\n{stack}" for name, stack in stacks if stack)
         for task in stubborn:
             break_shields(task.id)
-        with move_on_after(timeout):
+        with move_on_after(max(timeout, LAST_WAIT)):
             await self._closed.wait()
         message = f"still running {timeout:g} s after being cancelled:\n{report}"
         for_good = not self._closed.is_set()

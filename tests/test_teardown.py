@@ -153,7 +153,7 @@ async def test_drain_returns_as_soon_as_the_last_handler_is_done(harness: Harnes
 
 async def test_a_thousand_lingering_connections_are_torn_down(harness: Harness) -> None:
     endless = EndlessServer()
-    async with open_harness(transport=harness.transport) as inner:
+    async with open_harness(transport=harness.transport, cancel_timeout=60) as inner:
         server = await inner.serve(endless)
         for _ in range(1000):
             await server.connect()
