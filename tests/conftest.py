@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from blackbox import BOUND, MODES, RunPytest
 
 from harness.pytest_plugin.options import settings_key
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Allow the descriptors of a thousand connections, both ends: many systems say 1024 or 256."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        enough = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+        if soft != resource.RLIM_INFINITY and soft < enough:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
