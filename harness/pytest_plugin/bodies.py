@@ -104,7 +104,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         result = yield
     except BaseException as exc:
         without_machinery(exc)
-        raise
+        raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10
     finally:
         pyfuncitem.obj = test
     if interrupts:

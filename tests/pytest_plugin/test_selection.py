@@ -337,7 +337,7 @@ def test_bad_markers_are_usage_errors_that_list_the_valid_ones(
     )
     result = run_pytest()
     result.assert_outcomes(errors=1)
-    result.stdout.re_match_lines([rf".*UsageError: .*test_marked: @pytest.mark.harness.*{message}"])
+    result.stdout.re_match_lines([rf".*::test_marked: @pytest.mark.harness.*{message}"])
 
 
 @pytest.mark.parametrize(
