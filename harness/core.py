@@ -1,8 +1,8 @@
 """`Harness`, what a test holds, and `open_harness`, which makes one anywhere.
 
-The order of the end is fixed (:meth:`Harness.aclose`): stop accepting, let handlers drain, cancel
-what lingers, bound the cancellation, close the streams and addresses, and only then say what went
-wrong.
+The order of the end is fixed (:meth:`Harness.aclose`): stop accepting and cancel what is idle, let
+busy handlers drain, cancel what lingers, bound the cancellation, close the streams and addresses,
+and only then say what went wrong.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import math
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from anyio import (
@@ -269,7 +268,7 @@ class Server(ByteStreamConnectable):
             self._changed()
             try:
                 running = self._handler(recorded)
-                if not isawaitable(running):
+                if not inspect.isawaitable(running):
                     raise TypeError(
                         f"the handler of {self} is not async: it returned {running!r} and not "
                         "something to await; write `async def`"
