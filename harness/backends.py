@@ -89,6 +89,23 @@ def current_library() -> str:
     return "asyncio"
 
 
+def current_loop() -> object:
+    """The event loop that runs this code, also in a callback: asyncio's loop, or trio's token.
+
+    Raises :exc:`RuntimeError` outside an event loop.
+    """
+    with_trio = "trio" in sys.modules
+    if not (with_trio and _in_trio_task()):
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            if not with_trio:
+                raise
+    import trio
+
+    return trio.lowlevel.current_trio_token()
+
+
 def current_task_id() -> int:
     """AnyIO's ``get_current_task().id``, without making the rest of a ``TaskInfo``."""
     if current_library() == "trio":

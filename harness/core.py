@@ -7,9 +7,7 @@ and only then say what went wrong.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -20,8 +18,10 @@ from .backends import running_backend_name
 from .connection import RecordedStream
 from .server import Server, checked_expect, checked_grace, checked_name, handler_of, name_of
 from .settling import settle
-from .supervisor import DidNotStop, Supervisor, Watch, failure_of
+from .steps import current_fixture
+from .supervisor import DidNotStop, Listener, Supervisor
 from .transports import BUILT_IN, Transport, TransportFactory, make_transport
+from .watch import Watch, failure_of
 
 #: Seconds that handlers get to finish their work at the end, if nothing else is said.
 DEFAULT_GRACE = 0.5
@@ -50,7 +50,7 @@ class Harness:
         transports: Mapping[str, TransportFactory],
         grace: float,
         cancel_timeout: float,
-        watch: Watch | None,
+        listener: Listener | None,
     ) -> None:
         self.backend = backend
         self.transport = transport
@@ -59,7 +59,7 @@ class Harness:
         self._transports = {transport.name: transport}
         self._grace = grace
         self._cancel_timeout = cancel_timeout
-        self._supervisor = Supervisor("the harness", watch)
+        self._supervisor = Supervisor("the harness", listener)
         self._servers: list[Server] = []
         self._streams: dict[RecordedStream, None] = {}
         self._closing = self._closed = False
@@ -311,20 +311,17 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         self._backend = backend
         self._watch: Watch | None = None
 
-    @property
-    def cancels_its_block(self) -> bool:
-        """Whether a crash cancels the block, rather than the test that runs meanwhile."""
-        return self._watch is not None
-
     async def __aenter__(self) -> Harness:
-        self._watch = None if _suspended_block() else Watch()
+        # A fixture's block stands still while tests run: there is nothing in it to cancel.
+        fixture = current_fixture()
+        self._watch = Watch() if fixture is None else None
         self._harness = Harness(
             backend=self._backend or running_backend_name(),
             transport=self._transport,
             transports=self._factories,
             grace=self._grace,
             cancel_timeout=self._cancel_timeout,
-            watch=self._watch,
+            listener=fixture or self._watch,
         )
         await self._harness._supervisor.open()
         if self._watch is not None:
@@ -355,25 +352,3 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         if failure is exc_val:
             return False
         raise failure
-
-
-_fixtures = threading.local()
-
-
-@contextmanager
-def fixture_setup() -> Iterator[None]:
-    """Tell that a fixture is being set up in this thread: what it opens outlives its setup.
-
-    A harness opened in there must not hold a cancel scope: the task that it would cancel is the one
-    that runs all tests.
-    """
-    before = _suspended_block()
-    _fixtures.active = True
-    try:
-        yield
-    finally:
-        _fixtures.active = before
-
-
-def _suspended_block() -> bool:
-    return getattr(_fixtures, "active", False)

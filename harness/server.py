@@ -27,8 +27,9 @@ from anyio.lowlevel import checkpoint
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
 from .diagnostics import waits_for_children
-from .supervisor import DidNotStop, without_cancellation
+from .supervisor import DidNotStop
 from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
+from .watch import without_cancellation
 
 if TYPE_CHECKING:
     from .core import Harness

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-from .bodies import pytest_fixture_setup, pytest_pyfunc_call
+from . import bodies, run
 from .fixtures import harness, transport
 from .matrix import pytest_generate_tests, pytest_pycollect_makeitem
 from .options import pytest_addhooks, pytest_addoption, read_settings, settings_key
@@ -22,6 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[settings_key] = read_settings(config)
     if settings.summary:
         config.pluginmanager.register(Summary(settings), "harness-summary")
+    config.pluginmanager.register(run, "harness-run")
+    config.pluginmanager.register(bodies, "harness-bodies")
 
 
 __all__ = [
@@ -29,10 +31,8 @@ __all__ = [
     "pytest_addhooks",
     "pytest_addoption",
     "pytest_configure",
-    "pytest_fixture_setup",
     "pytest_generate_tests",
     "pytest_pycollect_makeitem",
-    "pytest_pyfunc_call",
     "pytest_runtest_makereport",
     "transport",
 ]

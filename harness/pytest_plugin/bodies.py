@@ -1,4 +1,4 @@
-"""How a test body is run: on the backend that it was made for, and watched for crashes."""
+"""How test bodies and async fixtures are run: watched, and each in a task of its own."""
 
 from __future__ import annotations
 
@@ -6,100 +6,155 @@ import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
 from ..backends import check_running
-from ..core import fixture_setup
 from ..diagnostics import without_machinery
-from ..supervisor import Watch
+from ..steps import FixtureTask, adopt, apart
+from ..watch import Watch
 from .fixtures import open_like
-from .matrix import marker_of_run
 from .options import Settings, settings_key
+from .run import Run, current_run
 
 Body = Callable[..., Awaitable[None]]
+
+#: The async fixtures that are held open.
+fixture_tasks: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Tell harnesses that are opened here that they are held over a ``yield``.
+    """Run the async fixtures of harness tests in tasks of their own.
 
     First, because AnyIO's wrapper of the same hook puts a function that is not async in the place
     of the fixture's own.
     """
+    __tracebackhide__ = True
+    run = current_run(request.config)
+    if run is None:
+        return (yield)
+    run.guard.between_steps()
     function = fixturedef.func
-    if not (isasyncgenfunction(function) or iscoroutinefunction(function)):
-        return (yield)
-    with fixture_setup(), pytest.MonkeyPatch.context() as patch:
-        item = getattr(request, "_pyfuncitem", None)
-        if item is not None and fixturedef.argname != "harness":
-            settings = request.config.stash[settings_key]
-            if marker_of_run(item, settings) is not None:
-                instance = request.instance
-                if ismethod(function) and type(function.__self__) is type(instance):
-                    function = function.__func__.__get__(instance)  # as AnyIO would
-                patch.setattr(fixturedef, "func", watched_fixture(function))
-        return (yield)
+    is_async = isasyncgenfunction(function) or iscoroutinefunction(function)
+    if not is_async or "anyio_backend" not in request.fixturenames:
+        try:
+            return (yield)
+        finally:
+            run.guard.between_steps()
+    instance = request.instance
+    if ismethod(function) and type(function.__self__) is type(instance):
+        function = function.__func__.__get__(instance)  # as AnyIO would
+    run.lease(request.getfixturevalue("anyio_backend"))
+    with pytest.MonkeyPatch.context() as patch:
+        make = _coroutine_fixture if iscoroutinefunction(function) else _generator_fixture
+        patch.setattr(fixturedef, "func", make(function, fixturedef, request.config))
+        try:
+            return (yield)
+        finally:
+            run.raise_aside()
 
 
-def watched_fixture(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, an async fixture, but a crash ends its setup or teardown and is raised there.
+def _coroutine_fixture(
+    function: Callable[..., Any], fixturedef: pytest.FixtureDef[Any], config: pytest.Config
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def coroutine(*args: Any, **arguments: Any) -> Any:
+        __tracebackhide__ = True
+        run = _entered_loop(config)
+        watch = Watch(hears_fixtures_of(config))
+        body = functools.partial(function, *args, **arguments)
+        with run.interrupts_aside():
+            value, context = await apart(
+                functools.partial(watch.run, body), f"fixture {fixturedef.argname!r}"
+            )
+            adopt(context)
+            return value
 
-    The watch of a generator is entered before its setup and left after its teardown, so that
-    scopes and task groups that it holds open over the ``yield`` stay inside of it. While it
-    stands at the ``yield`` it hears nothing.
-    """
-    if iscoroutinefunction(function):
+    return coroutine
 
-        @functools.wraps(function)
-        async def coroutine(*args: Any, **arguments: Any) -> Any:
-            __tracebackhide__ = True
-            return await Watch().run(functools.partial(function, *args, **arguments))
 
-        return coroutine
-
+def _generator_fixture(
+    function: Callable[..., Any], fixturedef: pytest.FixtureDef[Any], config: pytest.Config
+) -> Callable[..., Any]:
     @functools.wraps(function)
     async def generator(*args: Any, **arguments: Any) -> AsyncGenerator[Any, None]:
         __tracebackhide__ = True
-        watch = Watch()
-        steps = function(*args, **arguments)
-        watch.enter()
-        while True:
-            value = await watch.step(steps)
-            if watch.finished:
-                watch.leave()
-                return
-            yield value  # AnyIO says what is wrong with a second one
+        task = FixtureTask(
+            fixturedef.argname, function(*args, **arguments), Watch(hears_fixtures_of(config))
+        )
+        with _entered_loop(config).interrupts_aside():
+            value = await task.start()
+        fixture_tasks[fixturedef] = task
+        yield value
+        del fixture_tasks[fixturedef]
+        with _entered_loop(config).interrupts_aside():  # of another test, if its scope is wide
+            await task.finish()
 
     return generator
+
+
+def _entered_loop(config: pytest.Config) -> Run:
+    run = current_run(config)
+    assert run is not None, "an async fixture of the harness is run outside of a test"
+    run.entered_loop()
+    return run
+
+
+def hears_fixtures_of(config: pytest.Config) -> Callable[[object], bool]:
+    """Whether the test that is running uses a fixture: what happens to that is its failure."""
+
+    def hears(fixture: object) -> bool:
+        run = current_run(config)
+        # pytest has no public list of the fixtures that a test has had set up.
+        request: Any = getattr(run and run.item, "_request", None)
+        definitions = getattr(request, "_fixture_defs", {})
+        return any(fixture_tasks.get(each) is fixture for each in definitions.values())
+
+    return hears
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Raise what has happened, since the last test, to fixtures that ``item`` is going to use."""
+    __tracebackhide__ = True
+    if current_run(item.config) is None:
+        return
+    info = getattr(item, "_fixtureinfo", None)
+    for definitions in getattr(info, "name2fixturedefs", {}).values():
+        for each in definitions:
+            task = fixture_tasks.get(each)
+            if task is not None:
+                task.check()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Put the watched body in the place of the test function while AnyIO runs it."""
     __tracebackhide__ = True
-    if "anyio_backend" not in pyfuncitem.funcargs:
-        return (yield)
     settings = pyfuncitem.config.stash[settings_key]
-    if marker_of_run(pyfuncitem, settings) is None:
+    run = current_run(pyfuncitem.config)
+    if run is None or "anyio_backend" not in pyfuncitem.funcargs:
         return (yield)
     test = pyfuncitem.obj
     if hasattr(test, "hypothesis"):
         inner = _original(test.hypothesis.inner_test)
         if not iscoroutinefunction(inner):
             return (yield)
+        run.lease(pyfuncitem.funcargs["anyio_backend"])
         before = test.hypothesis.inner_test
-        test.hypothesis.inner_test = _watched_example(inner, pyfuncitem, settings)
+        test.hypothesis.inner_test = _watched_example(inner, pyfuncitem, settings, run)
         try:
             return (yield)
         finally:
             test.hypothesis.inner_test = before
+            run.raise_aside()
     if not iscoroutinefunction(test):
         return (yield)
-    interrupts: list[BaseException] = []
-    pyfuncitem.obj = _uninterrupted(_watched(test, pyfuncitem, settings), interrupts)
+    run.lease(pyfuncitem.funcargs["anyio_backend"])
+    pyfuncitem.obj = _watched(test, pyfuncitem, settings, run)
     try:
         result = yield
     except BaseException as exc:
@@ -107,43 +162,27 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10
     finally:
         pyfuncitem.obj = test
-    if interrupts:
-        raise interrupts[0]
+        run.raise_aside()
     return result
 
 
-def _uninterrupted(body: Body, interrupts: list[BaseException]) -> Body:
-    """``body``, but what ends the whole run is put aside, to be raised outside the event loop.
-
-    On asyncio, a ``KeyboardInterrupt`` that leaves the task of AnyIO's runner ends it for good, and
-    the teardown of fixtures waits for it for ever (anyio/_backends/_asyncio.py,
-    ``TestRunner._run_tests_and_fixtures``).
-    """
-
-    @functools.wraps(body)
-    async def uninterrupted(**arguments: Any) -> None:
-        __tracebackhide__ = True
-        try:
-            await body(**arguments)
-        except (KeyboardInterrupt, SystemExit) as exc:
-            interrupts.append(exc)
-
-    return uninterrupted
-
-
-def _watched(test: Body, item: pytest.Function, settings: Settings) -> Body:
+def _watched(test: Body, item: pytest.Function, settings: Settings, run: Run) -> Body:
     backend = settings.backend_of(item.funcargs["anyio_backend"])
 
     @functools.wraps(test)
     async def body(**arguments: Any) -> None:
         __tracebackhide__ = True
         check_running(backend)
-        await Watch().run(functools.partial(test, **arguments))
+        run.entered_loop()
+        watch = Watch(hears_fixtures_of(item.config))
+        step = functools.partial(watch.run, functools.partial(test, **arguments))
+        with run.interrupts_aside():
+            await apart(step, f"the body of {item.name}")
 
     return body
 
 
-def _watched_example(inner: Body, item: pytest.Function, settings: Settings) -> Body:
+def _watched_example(inner: Body, item: pytest.Function, settings: Settings, run: Run) -> Body:
     """One example of a Hypothesis test, with a harness of its own in the place of the fixture's.
 
     Fixtures are made once for all examples; what one example serves must not meet the next.
@@ -161,7 +200,7 @@ def _watched_example(inner: Body, item: pytest.Function, settings: Settings) -> 
         ) as arguments["harness"]:
             await inner(**arguments)
 
-    return _watched(example, item, settings)
+    return _watched(example, item, settings, run)
 
 
 def _original(test: Body) -> Body:

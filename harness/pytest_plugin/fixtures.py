@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from ..core import Harness, open_harness
+from ..steps import current_fixture
 from ..supervisor import DidNotStop
 from ..transports import Transport, make_transport
+from .ending import end_the_run
 from .options import Marked, Settings, marked, settings_key
 
 
@@ -46,13 +46,13 @@ async def harness(
     opening = open_like(settings, request.node, anyio_backend, transport)
     stuck: DidNotStop | None = None
     try:
+        if current_fixture() is None:
+            # A crash would cancel the task that runs all tests; see bodies.pytest_fixture_setup.
+            raise RuntimeError(
+                "a plugin's pytest_fixture_setup hides async fixtures from the harness; "
+                "load harness.pytest_plugin after it"
+            )
         async with opening as opened:
-            if opening.cancels_its_block:
-                # It would cancel the task that runs all tests; see bodies.pytest_fixture_setup.
-                raise RuntimeError(
-                    "a plugin's pytest_fixture_setup hides async fixtures from the harness; "
-                    "load harness.pytest_plugin after it"
-                )
             yield opened
     except DidNotStop as exc:
         stuck = exc
@@ -60,25 +60,6 @@ async def harness(
         if stuck.for_good:
             end_the_run(request.config, f"{request.node.nodeid}: {stuck}")
         pytest.fail(str(stuck), pytrace=False)  # the traceback is all machinery
-
-
-def end_the_run(config: pytest.Config, report: str) -> NoReturn:
-    """Print ``report`` and end the process.
-
-    An event loop with a task that swallows every cancellation cannot be closed: on every backend,
-    AnyIO's runner would now wait for it for ever, silently and at full speed.
-    """
-    capture: Any = config.pluginmanager.getplugin("capturemanager")
-    if capture is not None:
-        capture.suspend_global_capture(in_=True)
-    sys.stdout.flush()
-    print(
-        f"\n\n{report}\nThe event loop of this test cannot end, and the run with it: "
-        "the process stops here.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
 def open_like(

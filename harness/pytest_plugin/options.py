@@ -19,11 +19,18 @@ from . import hooks
 
 MARKER = "harness"
 MARKER_HELP = (
-    "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds): "
+    "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds, "
+    "timeout=seconds, catch_loop_exceptions=bool): "
     "run the test with the harness, and say how. backends and transports: names to run on; "
     "grace: how long handlers may finish at the end; "
-    "cancel_timeout: how long a cancelled handler may take to stop."
+    "cancel_timeout: how long a cancelled handler may take to stop; "
+    "timeout: how long setup, body and teardown may take each, 0 for as long as they like; "
+    "catch_loop_exceptions: whether what a callback of the event loop raises fails the test."
 )
+
+
+#: Seconds that the setup, the body and the teardown of a test may take each.
+DEFAULT_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Marked:
     transports: Selection | None = None
     grace: float | None = None
     cancel_timeout: float | None = None
+    timeout: float | None = None
+    catch_loop_exceptions: bool | None = None
 
 
 @dataclass
@@ -54,6 +63,7 @@ class Settings:
     selected_transports: Selection
     grace: float = DEFAULT_GRACE
     cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT
+    timeout: float = DEFAULT_TIMEOUT
     summary: bool = True
     _missing: dict[str, str | None] = field(default_factory=dict)
 
@@ -98,6 +108,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="transports to run harness tests on, separated by commas: "
         f"{', '.join(transports_.BUILT_IN)}, or one that a plugin adds",
     )
+    group.addoption(
+        "--harness-timeout",
+        metavar="SECONDS",
+        help="seconds that the setup, the body and the teardown of a harness test may take each; "
+        f"0 for as long as they like (default: ini harness_timeout, or {DEFAULT_TIMEOUT:g})",
+    )
     parser.addini(
         "harness_backends",
         type="args",
@@ -121,6 +137,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(DEFAULT_CANCEL_TIMEOUT),
         help="seconds that a cancelled handler may take to stop "
         f"(default: {DEFAULT_CANCEL_TIMEOUT})",
+    )
+    parser.addini(
+        "harness_timeout",
+        default=str(DEFAULT_TIMEOUT),
+        help="seconds that the setup, the body and the teardown of a harness test may take each; "
+        f"0 for as long as they like (default: {DEFAULT_TIMEOUT:g})",
     )
     parser.addini(
         "harness_summary",
@@ -172,6 +194,7 @@ def read_settings(config: pytest.Config) -> Settings:
         selected_transports=_selected(config, "transports", transports, transports_.DEFAULT),
         grace=_seconds(config, "harness_grace"),
         cancel_timeout=_seconds(config, "harness_cancel_timeout"),
+        timeout=_seconds(config, "harness_timeout", option="--harness-timeout"),
         summary=bool(config.getini("harness_summary")),
     )
     if settings.selected_backends.explicit:
@@ -222,6 +245,10 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
         if name == "backends":
             refuse_missing(settings, names, f"{where}: ")
         return Selection(names, explicit=True)
+    if name == "catch_loop_exceptions":
+        if not isinstance(value, bool):
+            raise pytest.UsageError(f"{where} takes True or False, not {value!r}")
+        return value
     try:
         return checked_grace(value, name)  # type: ignore[arg-type]
     except (TypeError, ValueError) as exc:
@@ -271,11 +298,14 @@ def _check_new(hook: str, name: str, known: Mapping[str, object]) -> None:
         raise pytest.UsageError(f"{hook}: the name {name!r} is taken")
 
 
-def _seconds(config: pytest.Config, ini: str) -> float:
-    value = config.getini(ini)
+def _seconds(config: pytest.Config, ini: str, option: str | None = None) -> float:
+    value = None if option is None else config.getoption(option)
+    where = ini if value is None else option
+    if value is None:
+        value = config.getini(ini)
     try:
         return checked_grace(float(value), ini)
     except ValueError:
         raise pytest.UsageError(
-            f"{ini}: expected a number of seconds, zero or more, not {value!r}"
+            f"{where}: expected a number of seconds, zero or more, not {value!r}"
         ) from None

@@ -1,0 +1,282 @@
+"""What ends a test from outside of its event loop: time-outs and Ctrl-C.
+
+A thread, the watchdog, knows when each phase of a test has to be over. It first asks the event
+loop to end what is running, in the way of a crash (:func:`harness.watch.interrupt`): finally
+clauses run, fixtures are torn down, the test fails with the report. A loop that does not answer is
+blocked by code that does not await; then a signal makes the main thread raise where it stands. What
+does not end then cannot be ended: the report is printed, and the process stops.
+
+Ctrl-C goes the same way. Python's own handler raises ``KeyboardInterrupt`` wherever the main thread
+is, and if that is in the middle of asyncio, a callback that was already taken from the queue is
+lost, and what waits for it waits for ever (asyncio/base_events.py, ``_run_once``). Python's own
+``asyncio.Runner`` and trio install handlers for the same reason.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any, NoReturn
+
+import pytest
+
+from ..supervisor import LAST_WAIT, break_shields_below
+from ..watch import Crash, Watch, listening_watch
+from .lease import CallSoon
+
+#: Seconds within which an event loop that is not blocked answers, on a machine that is busy.
+ANSWER = 2.0
+
+#: How often code that does not await is interrupted before it is given up.
+ATTEMPTS = 3
+
+
+class Phase:
+    """A part of a test that has to be over in time: its setup, its call or its teardown."""
+
+    def __init__(self, what: str, timeout: float, cancel_timeout: float) -> None:
+        self.what = what
+        self.timeout = timeout
+        self.cancel_timeout = cancel_timeout
+        self.deadline = time.monotonic() + timeout if timeout else float("inf")
+        self.over = False
+        #: Ctrl-C was pressed in this phase
+        self.interrupted = False
+        #: what could not be brought to any step, to be raised at the end of the phase
+        self.undelivered: BaseException | None = None
+
+
+class Guard:
+    """The watchdog and the signal handler of one pytest session.
+
+    :param describe: makes the report of what is running; called in the event loop, or in the
+        watchdog's thread if the loop is blocked
+    :param end_the_run: prints a report and ends the process
+    """
+
+    def __init__(
+        self, describe: Callable[[bool], str], end_the_run: Callable[[str], NoReturn]
+    ) -> None:
+        self._describe = describe
+        self._end_the_run = end_the_run
+        #: the way into the event loop of the test, if it has one yet
+        self.call_soon: CallSoon | None = None
+        self._phase: Phase | None = None
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._asleep_until = 0.0
+        self._thread: threading.Thread | None = None
+        self._guarded = 0
+        self._raise_in_handler: BaseException | None = None
+        self._raised = threading.Event()
+
+    @contextmanager
+    def phase(self, what: str, *, timeout: float, cancel_timeout: float) -> Iterator[None]:
+        """Bound what happens in here, and take Ctrl-C."""
+        __tracebackhide__ = True
+        phase = Phase(what, timeout, cancel_timeout)
+        before = self._install()
+        self._guarded = threading.get_ident()
+        self._phase = phase
+        if phase.deadline < self._asleep_until or self._thread is None:
+            self._wake_up()
+        try:
+            yield
+        finally:
+            phase.over = True
+            self._phase = None
+            self._uninstall(before)
+            self._raise_undelivered(phase)
+
+    def between_steps(self) -> None:
+        """Raise what could not be brought to any step of the phase that is running."""
+        __tracebackhide__ = True
+        if self._phase is not None:
+            self._raise_undelivered(self._phase)
+
+    @staticmethod
+    def _raise_undelivered(phase: Phase) -> None:
+        __tracebackhide__ = True
+        error, phase.undelivered = phase.undelivered, None
+        if error is not None:
+            raise error
+
+    def suspend(self) -> None:
+        """Let the phase that is running take as long as it likes: somebody is debugging it."""
+        if self._phase is not None:
+            self._phase.deadline = float("inf")
+
+    def stop(self) -> None:
+        """End the watchdog."""
+        if self._thread is not None:
+            self._stopping = True
+            self._wake.put(None)
+            self._thread.join()
+            self._thread = None
+
+    # Ctrl-C
+
+    def _install(self) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        before = signal.getsignal(signal.SIGINT)
+        # Another handler, of the test or of another plugin, is left alone. trio's would be taken
+        # away by trio itself when its run ends; it is put back for that.
+        if before is signal.default_int_handler or _is_trios(before):
+            signal.signal(signal.SIGINT, self._on_sigint)
+            return before
+        return None
+
+    def _uninstall(self, before: Any) -> None:
+        if before is not None and signal.getsignal(signal.SIGINT) == self._on_sigint:
+            signal.signal(signal.SIGINT, before)
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        error, self._raise_in_handler = self._raise_in_handler, None
+        if error is not None:
+            self._raised.set()
+            raise error
+        phase = self._phase
+        if phase is None or phase.interrupted:
+            raise KeyboardInterrupt
+        phase.interrupted = True
+        phase.undelivered = KeyboardInterrupt()
+        self._wake.put(None)
+
+    # The watchdog
+
+    _stopping = False
+
+    def _wake_up(self) -> None:
+        if self._thread is None:
+            self._stopping = False
+            self._thread = threading.Thread(
+                target=self._watch, name="harness watchdog", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._wake.put(None)
+
+    def _watch(self) -> None:
+        while not self._stopping:
+            phase = self._phase
+            deadline = float("inf") if phase is None else phase.deadline
+            self._asleep_until = deadline
+            if phase is not self._phase:
+                continue  # it changed before it could know when this thread would wake
+            wait = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            with suppress(queue.Empty):
+                self._wake.get(timeout=wait)
+            phase = self._phase
+            if phase is None or phase.over:
+                continue
+            if phase.interrupted and phase.undelivered is not None:
+                self._end(phase, partial(_as_it_is, phase.undelivered), bounded=False)
+            elif time.monotonic() >= phase.deadline:
+                phase.deadline = time.monotonic() + phase.timeout  # the next step gets its own
+                self._end(phase, partial(self._timed_out, phase))
+
+    def _timed_out(self, phase: Phase, blocked: bool) -> BaseException:
+        return pytest.fail.Exception(
+            f"{phase.what} did not end within {phase.timeout:g} s (harness_timeout)\n"
+            + self._describe(blocked),
+            pytrace=False,
+        )
+
+    def _end(
+        self, phase: Phase, error: Callable[[bool], BaseException], *, bounded: bool = True
+    ) -> None:
+        """End what is running in ``phase``; ``error`` makes what it shall raise.
+
+        :param bounded: whether to insist, and end the process in the end
+        """
+        told: list[tuple[Watch | None, BaseException]] = []
+
+        def tell() -> None:
+            if told or phase.over:
+                return
+            exception = error(False)
+            watch = listening_watch()
+            if watch is None:
+                phase.undelivered = exception
+            else:
+                phase.undelivered = None
+                watch.notice(Crash(exception, ""))
+            told.append((watch, exception))
+
+        def gone() -> bool:
+            return phase.over or bool(told and told[0][0] is not None and told[0][0].over)
+
+        call_soon = self.call_soon
+        if call_soon is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                call_soon(tell)
+            self._until(lambda: bool(told) or phase.over, ANSWER)
+        if not told and not phase.over:
+            exception = error(True)
+            told.append((None, exception))
+            phase.undelivered = None
+            self._raise_in_guarded_thread(exception, phase)
+        if gone() or not bounded:
+            return
+        if self._until(gone, phase.cancel_timeout):
+            return
+        watch, exception = told[0]
+        if watch is None or call_soon is None:
+            self._raise_in_guarded_thread(exception, phase)
+        else:
+            with suppress(RuntimeError):  # the loop is closed
+                call_soon(partial(break_shields_below, watch.task_id))
+        if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)):
+            self._end_the_run(
+                f"{told[0][1]}\n\nIt did not end when it was cancelled, and cannot be ended."
+            )
+
+    def _raise_in_guarded_thread(self, error: BaseException, phase: Phase) -> None:
+        for _ in range(ATTEMPTS):
+            self._raised.clear()
+            self._raise_in_handler = error
+            if signal.getsignal(signal.SIGINT) != self._on_sigint:
+                # Only code in Python can be interrupted in this way, not a call that blocks.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._guarded), ctypes.py_object(type(error))
+                )
+            elif sys.platform == "win32":
+                _thread.interrupt_main()
+            else:
+                signal.pthread_kill(self._guarded, signal.SIGINT)
+            if self._until(lambda: phase.over, ANSWER):
+                return
+            answered = threading.Event()
+            if self.call_soon is not None:
+                try:
+                    self.call_soon(answered.set)
+                except RuntimeError:
+                    continue
+                if answered.wait(ANSWER):
+                    return
+
+    def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Look at ``condition`` until it is true, in this thread, which has nothing else to do."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
+
+
+def _as_it_is(error: BaseException, blocked: bool) -> BaseException:
+    return error
+
+
+def _is_trios(handler: Any) -> bool:
+    return str(getattr(handler, "__module__", "")).startswith("trio.")

@@ -1,0 +1,91 @@
+"""AnyIO's test runner, kept for as long as a test goes on, and a way into its event loop.
+
+AnyIO makes a runner for the first async fixture or test that needs one and closes it after the
+last. The lease is one more holder: it is taken before the first async step of a test and given back
+after the last fixture is torn down, so that something can still look into the loop then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from anyio import pytest_plugin as anyio_plugin
+from anyio.abc import TestRunner
+
+from ..backends import current_library
+from ..watch import Crash, interrupt
+
+T = TypeVar("T")
+
+#: Runs a function in an event loop soon; callable from any thread and from a signal handler.
+CallSoon = Callable[[Callable[[], object]], object]
+
+
+class Lease:
+    """A hold on AnyIO's runner.
+
+    :param name: the AnyIO backend
+    :param options: its options
+    :param catch_loop_exceptions: whether what a callback of the event loop raises is a crash
+    """
+
+    def __init__(self, name: str, options: dict[str, Any], *, catch_loop_exceptions: bool) -> None:
+        self._catch = catch_loop_exceptions
+        self._handler = self._on_exception  # one object, to know it again
+        self._stack = contextlib.ExitStack()
+        self._runner: TestRunner = self._stack.enter_context(anyio_plugin.get_runner(name, options))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: the way into the loop; ``None`` before a first step has run in it
+        self.call_soon: CallSoon | None = None
+
+    def entered_loop(self) -> None:
+        """Get to know the event loop; called in it, at the beginning of each step."""
+        if self.call_soon is not None:
+            return
+        if current_library() == "trio":
+            import trio
+
+            self.call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+            return
+        self._loop = loop = asyncio.get_running_loop()
+        self.call_soon = loop.call_soon_threadsafe
+        self._before = loop.get_exception_handler()
+        loop.set_exception_handler(self._handler)
+
+    def run(self, func: Callable[[], Awaitable[T]]) -> T:
+        """Run ``func`` in the event loop, as a fixture would be run."""
+
+        async def call() -> T:
+            return await func()
+
+        return self._runner.run_fixture(call, {})
+
+    def give_back(self) -> None:
+        """Let go of the runner, which closes its event loop if nobody else holds it."""
+        self.call_soon = None
+        loop = self._loop
+        if loop is not None and loop.get_exception_handler() is self._handler:
+            loop.set_exception_handler(self._before)
+        try:
+            self._stack.close()
+        except BaseException:
+            # AnyIO forgets its runner only if that closes well (anyio/pytest_plugin.py,
+            # get_runner); the next test would be given one that is closed.
+            if not anyio_plugin._runner_leases:
+                anyio_plugin._runner_stack = anyio_plugin._current_runner = None
+            raise
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception) and self._catch:
+            message = str(context.get("message", "a callback of the event loop"))
+            interrupt(Crash(error, f"the event loop: {message}"))
+        elif isinstance(error, Exception):
+            loop.default_exception_handler(context)
+        elif self._before is not None:
+            self._before(loop, context)
+        else:
+            loop.default_exception_handler(context)

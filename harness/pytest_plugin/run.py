@@ -1,0 +1,193 @@
+"""One test as the harness runs it: from before its first fixture to after its last."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from anyio.pytest_plugin import extract_backend_and_options
+
+from ..watch import is_final
+from .ending import end_the_run
+from .guard import Guard
+from .lease import Lease
+from .matrix import marker_of_run
+from .options import Marked, Settings, settings_key
+from .report import describe
+
+
+class Run:
+    """What belongs to one test while it is run.
+
+    :ivar item: the test
+    :ivar guard: bounds its phases
+    """
+
+    def __init__(self, item: pytest.Item, guard: Guard, settings: Settings, mark: Marked) -> None:
+        self.item = item
+        self.guard = guard
+        self._settings = settings
+        self._mark = mark
+        self._lease: Lease | None = None
+        #: Ctrl-C and the like, on its way out of the event loop
+        self._aside: list[BaseException] = []
+
+    @contextmanager
+    def phase(self, what: str) -> Iterator[None]:
+        """Bound a phase of the test by its time-out."""
+        __tracebackhide__ = True
+        mark, settings = self._mark, self._settings
+        with self.guard.phase(
+            f"the {what} of {self.item.nodeid}",
+            timeout=settings.timeout if mark.timeout is None else mark.timeout,
+            cancel_timeout=(
+                settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout
+            ),
+        ):
+            yield
+
+    def lease(self, anyio_backend: Any) -> None:
+        """Take hold of AnyIO's runner, for the rest of the test."""
+        if self._lease is None:
+            name, options = extract_backend_and_options(anyio_backend)
+            catch = self._mark.catch_loop_exceptions
+            self._lease = Lease(name, options, catch_loop_exceptions=catch is not False)
+
+    def entered_loop(self) -> None:
+        """A step begins, in the event loop."""
+        lease = self._lease
+        if lease is None:
+            return  # a fixture of another backend is torn down before this test's own are set up
+        lease.entered_loop()
+        self.guard.call_soon = lease.call_soon
+
+    @contextmanager
+    def interrupts_aside(self) -> Iterator[None]:
+        """Put aside what ends the whole run, to be raised outside of the event loop.
+
+        On asyncio, a ``KeyboardInterrupt`` that leaves the task of AnyIO's runner ends it for good,
+        and the teardown of fixtures waits for it for ever (anyio/_backends/_asyncio.py,
+        ``TestRunner._run_tests_and_fixtures``).
+        """
+        __tracebackhide__ = True
+        try:
+            yield
+        except BaseException as exc:
+            if not is_final(exc):
+                raise
+            self._aside.append(exc)
+            raise Interrupted(f"interrupted by {exc!r}") from None
+
+    def raise_aside(self) -> None:
+        """Raise what was put aside, if there is something."""
+        __tracebackhide__ = True
+        aside, self._aside = self._aside, []
+        if aside:
+            raise aside[0]
+        self.guard.between_steps()
+
+    def end(self) -> None:
+        """After the last fixture: let go of the event loop."""
+        __tracebackhide__ = True
+        lease, self._lease = self._lease, None
+        try:
+            if lease is not None:
+                lease.give_back()
+        finally:
+            self.guard.call_soon = None
+
+
+class Interrupted(Exception):
+    """Stands, inside of the event loop, for what is raised outside of it."""
+
+
+_guard_key: pytest.StashKey[Guard] = pytest.StashKey()
+_run_key: pytest.StashKey[Run | None] = pytest.StashKey()
+
+
+def current_run(config: pytest.Config) -> Run | None:
+    """The run of the test that is running, if the harness runs it."""
+    return config.stash.get(_run_key, None)
+
+
+def _guard_of(config: pytest.Config) -> Guard:
+    guard = config.stash.get(_guard_key, None)
+    if guard is None:
+        guard = config.stash[_guard_key] = Guard(
+            describe, lambda report: end_the_run(config, report)
+        )
+    return guard
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    config = item.config
+    settings = config.stash[settings_key]
+    mark = marker_of_run(item, settings)
+    config.stash[_run_key] = None if mark is None else Run(item, _guard_of(config), settings, mark)
+    result = yield
+    config.stash[_run_key] = None  # unless Ctrl-C came: the fixtures are then still to be torn down
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    run = current_run(item.config)
+    if run is None:
+        return (yield)
+    with run.phase("setup"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    run = current_run(item.config)
+    if run is None:
+        return (yield)
+    with run.phase("body"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    run = current_run(item.config)
+    if run is None:
+        return (yield)
+    with run.phase("teardown"):
+        try:
+            return (yield)
+        finally:
+            try:
+                run.raise_aside()
+            finally:
+                run.end()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """After Ctrl-C, pytest tears fixtures down here and not at the end of their test."""
+    run = current_run(session.config)
+    try:
+        if run is None:
+            return (yield)
+        with run.phase("teardown"):
+            try:
+                return (yield)
+            finally:
+                run.end()
+    finally:
+        session.config.stash[_run_key] = None
+        guard = session.config.stash.get(_guard_key, None)
+        if guard is not None:
+            guard.stop()
+
+
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    guard = config.stash.get(_guard_key, None)
+    if guard is not None:
+        guard.suspend()

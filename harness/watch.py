@@ -1,0 +1,324 @@
+"""Running a piece of test code so that what goes wrong elsewhere ends it, and is what it raises.
+
+A crash in a handler must end the test body at once, and be the test's failure. The two meet here:
+whoever catches a crash hands it to a :class:`Watch`, which cancels the code that it watches and
+raises the crash in the place of the cancellation. Timeouts and Ctrl-C take the same way.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    EndOfStream,
+    IncompleteRead,
+    get_cancelled_exc_class,
+)
+
+from .backends import current_loop, current_task_id
+from .diagnostics import innermost_user_line
+from .settling import settle
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+T = TypeVar("T")
+
+#: Turns of the event loop that a finished body grants to a crash that is already on its way.
+TURNS_FOR_A_CRASH = 64
+
+#: What a client sees when the other side of its connection crashes.
+CONSEQUENCES = (
+    EndOfStream,
+    BrokenResourceError,
+    ClosedResourceError,
+    IncompleteRead,
+    ConnectionError,
+)
+
+
+class Crash:
+    """An exception that ended something supervised, and where it came from.
+
+    :param origin: in words; empty for what comes from outside of all code, such as a time-out
+    """
+
+    __slots__ = ("exception", "origin", "reported")
+
+    def __init__(self, exception: BaseException, origin: str) -> None:
+        self.exception: BaseException = exception
+        self.origin: str = origin
+        #: a watch has taken it and will raise it
+        self.reported: bool = False
+
+
+class Watch:
+    """Runs one piece of test code so that a crash elsewhere ends it and is what it raises.
+
+    :param hears: tells whether the crashes of a fixture that stands at its ``yield`` are this
+        code's failure; of every fixture's by default
+    """
+
+    def __init__(self, hears: Callable[[object], bool] = lambda _: True) -> None:
+        self.hears = hears
+        self._scope = CancelScope()
+        #: the task that runs the code
+        self.task_id: int = 0
+        #: whether the code, or the step of it that was running, has come to its end
+        self.over: bool = False
+        self._entered = False
+        self._crashes: list[Crash] = []
+        self._late: list[BaseException] = []
+        #: blocks that the watched code has entered in its own task and not left yet
+        self._blocks: list[Watch] = []
+        #: what was on its way out of the watched code when it was cancelled
+        self._unwinding: BaseException | None = None
+        self._failed_first = False
+
+    async def run(self, body: Callable[[], Awaitable[T]]) -> T:
+        """Await ``body()``; raise what it raised, or what crashed meanwhile, or both in a group."""
+        __tracebackhide__ = True
+        error: BaseException | None = None
+        result: T | None = None
+        with self.listening():
+            self.enter()
+            try:
+                result = await self.interruptible(body)
+                await settle(turns=TURNS_FOR_A_CRASH)
+            except BaseException as exc:
+                error = exc
+            if self.leave(error):
+                error = None
+            if error is not None and not self._crashes and isinstance(error, Exception):
+                # A client's EndOfStream may be the trace of a crash that is not recorded yet.
+                self._failed_first = True
+                with CancelScope(shield=True):
+                    await settle(turns=TURNS_FOR_A_CRASH)
+        failure = self.failure(error)
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure, error  # or this frame and the traceback keep one another alive
+        return cast(T, result)
+
+    async def interruptible(self, body: Callable[[], Awaitable[T]]) -> T:
+        """Await ``body()``; remember where it was, and what it was raising, if a crash ends it."""
+        __tracebackhide__ = True
+        try:
+            return await body()
+        except get_cancelled_exc_class() as exc:
+            # Leaving an `async with` after a failed assertion can itself make a handler crash. The
+            # cancellation then takes the place of the assertion, which stays in its context.
+            if self._crashes:
+                self._unwinding = exc.__context__
+                place = innermost_user_line(exc.__traceback__)
+                if place is not None:
+                    add_note(self._crashes[0].exception, f"(the test was at {place})")
+            raise
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Be the one that hears of crashes of everything that fixtures hold open."""
+        loop = _loop()
+        outer, loop.listening = loop.listening, self
+        self.over = False
+        while loop.pending:
+            self.notice(loop.pending.pop(0))
+        try:
+            yield
+        finally:
+            self.over = True
+            loop.listening = outer
+
+    def enter(self) -> None:
+        """Watch the block that begins here, in this task."""
+        self.task_id = current_task_id()
+        outer = _loop().listening
+        if outer is not None and outer is not self and outer.task_id == self.task_id:
+            outer._blocks.append(self)
+        self._scope.__enter__()
+        self._entered = True
+
+    def leave(self, error: BaseException | None = None) -> bool:
+        """End that block; tell whether ``error`` was only the cancellation by a crash.
+
+        Blocks inside of it that were meant to outlive it, as when a body calls a fixture's
+        factory, stop being cancellable: a cancel scope cannot be left after the one around it.
+        """
+        if not self._entered or current_task_id() != self.task_id:
+            # unittest.IsolatedAsyncioTestCase leaves in another task than it entered in, and so
+            # does what a test enters for a fixture to leave. The scope went with its task.
+            return False
+        self._entered = False
+        for block in reversed(self._blocks):
+            block.leave()
+        outer = _loop().listening
+        if outer is not None and self in outer._blocks:
+            outer._blocks.remove(self)
+        traceback = None if error is None else error.__traceback__
+        try:
+            return bool(self._scope.__exit__(type(error) if error else None, error, traceback))
+        except RuntimeError as exc:
+            if exc is error:
+                return False
+            self.also(
+                ScopeLeftOpen(
+                    "a cancel scope or task group was entered and never left: write `with` or "
+                    "`async with`, or leave it in a `finally`"
+                )
+            )
+            return False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a crash has ended the code."""
+        return bool(self._crashes)
+
+    def also(self, error: BaseException) -> None:
+        """Remember an error of the end of the block."""
+        self._late.append(error)
+
+    def notice(self, crash: Crash) -> None:
+        """Take ``crash`` and cancel the body."""
+        crash.reported = True
+        self._crashes.append(crash)
+        self._scope.cancel()
+
+    def failure(self, error: BaseException | None) -> BaseException | None:
+        """The one exception to raise for ``error``, raised by the body, and the crashes."""
+        crashes = self._crashes
+        handled = (*CONSEQUENCES, get_cancelled_exc_class())
+        if error is None and self._unwinding and not isinstance(self._unwinding, handled):
+            error = self._unwinding
+            self._failed_first = True
+        if not crashes:
+            return failure_of([], error, *self._late)
+        if error is None or is_final(error):
+            return failure_of(crashes, error, *self._late)
+        if self._failed_first and all(is_consequence(crash.exception) for crash in crashes):
+            # The body failed by itself, and its handlers met what it left behind.
+            for crash in crashes:
+                note = f"({crash.origin} then raised {crash.exception!r}, as could be expected)"
+                add_note(error, note)
+            crashes = []
+        elif is_consequence(error) or not isinstance(error, Exception):
+            # The body only met what the crash left behind, or was about to end as a skip.
+            note = f"(the test body then raised {error!r}, as could be expected)"
+            add_note(crashes[0].exception, note)
+            error = None
+        return failure_of(crashes, error, *self._late)
+
+
+class ScopeLeftOpen(RuntimeError):
+    """Test code ended inside of a cancel scope or task group that it had entered."""
+
+
+class _Loop:
+    """What is known of one event loop."""
+
+    def __init__(self) -> None:
+        #: a test body or a step of a fixture, whichever runs at this moment
+        self.listening: Watch | None = None
+        #: crashes of the loop that came while nothing was listening, for whatever listens next
+        self.pending: list[Crash] = []
+
+
+#: AnyIO's ``RunVar`` would do, but it knows its loop only in a task, and crashes also come from
+#: callbacks and from signal handlers.
+_loops: WeakKeyDictionary[object, _Loop] = WeakKeyDictionary()
+
+
+def _loop() -> _Loop:
+    key = current_loop()
+    try:
+        return _loops[key]
+    except KeyError:
+        return _loops.setdefault(key, _Loop())
+
+
+def listening_watch() -> Watch | None:
+    """The watch over the test body, or over the fixture, that is running in this event loop."""
+    return _loop().listening
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether ``error`` ends the whole run, whatever else went wrong."""
+    return isinstance(error, (KeyboardInterrupt, SystemExit))
+
+
+def is_consequence(error: BaseException | None) -> bool:
+    """Whether ``error`` is only what the end of the other side looks like."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(CONSEQUENCES)[1] is None
+    return isinstance(error, CONSEQUENCES)
+
+
+def without_cancellation(error: BaseException) -> BaseException | None:
+    """``error`` without the cancellations in it; ``None`` if there was nothing else.
+
+    A trio nursery raises its children's cancellations and errors in one group.
+    """
+    cancelled = get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)[1]
+    return None if isinstance(error, cancelled) else error
+
+
+def sole(error: BaseException) -> BaseException:
+    """The one exception that a group, or a group of groups, holds; ``error`` if there are more."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseException | None:
+    """The crashes and ``errors`` as one exception: itself if there is one, else a group.
+
+    What is no :exc:`Exception` - Ctrl-C, a time-out, pytest's skip - is raised alone, with the
+    others as notes: a group of it would mean nothing to whoever handles it.
+    """
+    exceptions: list[BaseException] = []
+    for crash in crashes:
+        if crash.origin:
+            add_note(crash.exception, f"(raised in {crash.origin})")
+        exceptions.append(crash.exception)
+    for error in errors:
+        if error is not None and all(error is not exception for exception in exceptions):
+            exceptions.append(error)
+    special = sorted(
+        (exception for exception in exceptions if not isinstance(exception, Exception)),
+        key=is_final,
+        reverse=True,
+    )
+    if special:
+        for exception in exceptions:
+            if exception is not special[0]:
+                add_note(special[0], f"(besides: {exception!r})")
+        return special[0]
+    if len(exceptions) < 2:
+        return exceptions[0] if exceptions else None
+    return BaseExceptionGroup("several things went wrong in this test", exceptions)
+
+
+def add_note(exception: BaseException, note: str) -> None:
+    """``exception.add_note(note)``, on Python 3.10 too, and once only."""
+    notes = getattr(exception, "__notes__", [])
+    if note not in notes:
+        exception.__dict__["__notes__"] = [*notes, note]
+
+
+def interrupt(crash: Crash) -> None:
+    """End the step that is running in this event loop, or else the next one, with ``crash``."""
+    loop = _loop()
+    if loop.listening is None:
+        loop.pending.append(crash)
+    else:
+        loop.listening.notice(crash)
