@@ -293,6 +293,10 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
     for error in errors:
         if error is not None and all(error is not exception for exception in exceptions):
             exceptions.append(error)
+    cancelled = get_cancelled_exc_class()
+    for exception in exceptions:
+        if isinstance(exception.__context__, cancelled):
+            exception.__suppress_context__ = True  # that it was raised while being cancelled
     special = sorted(
         (exception for exception in exceptions if not isinstance(exception, Exception)),
         key=is_final,

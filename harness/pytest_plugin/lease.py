@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from anyio import pytest_plugin as anyio_plugin
@@ -51,7 +53,8 @@ class Lease:
             self.call_soon = trio.lowlevel.current_trio_token().run_sync_soon
             return
         self._loop = loop = asyncio.get_running_loop()
-        self.call_soon = loop.call_soon_threadsafe
+        # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
+        self.call_soon = functools.partial(loop.call_soon_threadsafe, context=copy_context())
         self._before = loop.get_exception_handler()
         loop.set_exception_handler(self._handler)
 

@@ -1,0 +1,339 @@
+"""What happens to an async fixture while tests run, and whom it concerns."""
+
+from __future__ import annotations
+
+import pytest
+from blackbox import RunPytest
+
+GROUP = """
+    import anyio, contextvars, pytest
+    from harness import open_harness
+
+    async def boom():
+        raise LookupError("the child crashed")
+
+    @pytest.fixture(scope=SCOPE)
+    async def group(anyio_backend):
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+        print("the group was left")
+"""
+
+
+def run(pytester: pytest.Pytester, run_pytest: RunPytest, backend: str) -> pytest.RunResult:
+    return run_pytest(
+        f"--harness-backends={backend}", "--harness-transports=memory", "-rA", "-W", "error"
+    )
+
+
+def test_a_child_of_a_fixtures_task_group_fails_the_test_it_crashes_in(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'function'")
+        + """
+    @pytest.fixture
+    async def outermost():
+        yield
+        print("outermost")
+
+    async def test_during(outermost, group, harness):
+        group.start_soon(boom)
+        await anyio.sleep_forever()
+
+    async def test_just_after(outermost, group, harness):
+        group.start_soon(boom)
+
+    async def test_in_teardown(outermost, group, harness):
+        async def late():
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise LookupError("the child crashed")
+
+        group.start_soon(late)
+        await harness.settle()
+        group.cancel_scope.cancel()
+
+    async def test_cancelled_by_the_test(outermost, group, harness):
+        group.start_soon(anyio.sleep_forever)
+        group.cancel_scope.cancel()
+
+    async def test_several(outermost, group, harness):
+        group.start_soon(boom)
+        group.start_soon(boom)
+        await anyio.sleep_forever()
+
+    async def test_next(harness): ...
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, failed=4)
+    assert result.stdout.str().count("outermost\n") >= 5
+    result.stdout.fnmatch_lines(
+        [
+            '>*raise LookupError("the child crashed")',
+            "E *LookupError: the child crashed",
+            "E *(raised in the fixture 'group')",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*CancelledError*")
+    result.stdout.no_fnmatch_line("*trio.Cancelled*")
+
+
+def test_a_wider_fixture_that_has_ended_is_the_error_of_the_tests_that_use_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'module'")
+        + """
+    async def test_before(group, harness): ...
+
+    async def test_crash(group, harness):
+        group.start_soon(boom)
+        await anyio.sleep_forever()
+
+    async def test_after(group, harness):
+        await anyio.sleep_forever()
+
+    async def test_after_that(group, harness):
+        await anyio.sleep_forever()
+
+    async def test_innocent(harness):
+        await harness.settle()
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, failed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        ["E *FixtureEnded: the fixture 'group' has ended before this test: LookupError*"]
+    )
+
+
+def test_a_crash_between_two_tests_is_nobody_elses_failure(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """The child crashes while a test runs that has nothing to do with its group."""
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'module'")
+        + """
+    async def wait_and_crash(event):
+        await event.wait()
+        raise LookupError("the child crashed")
+
+    events = []
+
+    async def test_begins(group, harness):
+        events.append(anyio.Event())
+        group.start_soon(wait_and_crash, events[0])
+
+    async def test_innocent(harness):
+        events[0].set()
+        await harness.settle()
+        await anyio.lowlevel.checkpoint()
+
+    async def test_after(group, harness):
+        await anyio.sleep_forever()
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["E *LookupError: the child crashed"])
+
+
+def test_a_server_of_a_wider_scope_crashes_for_those_who_use_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'module'")
+        + """
+    events = []
+
+    async def crashing(stream):
+        await stream.receive()
+        await events[0].wait()
+        raise LookupError("the handler crashed")
+
+    @pytest.fixture(scope="module")
+    async def server(anyio_backend):
+        async with open_harness(transport="memory") as opened:
+            yield await opened.serve(crashing)
+
+    async def test_begins(server, harness):
+        events.append(anyio.Event())
+        events.append(client := await server.connect())
+        await client.send(b"x")
+
+    async def test_innocent(harness):
+        events[0].set()
+        await harness.settle()
+        await anyio.lowlevel.checkpoint()
+
+    async def test_told(server, harness):
+        await anyio.sleep_forever()
+
+    async def test_the_server_goes_on(server, harness):
+        await (await server.connect()).send(b"x")
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.stdout.fnmatch_lines(["E *LookupError: the handler crashed"])
+    result.stdout.fnmatch_lines(["*ERROR *::test_told*"])
+    result.stdout.fnmatch_lines(["*PASSED *::test_innocent*"])
+
+
+def test_context_variables_of_fixtures(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """Seen by later fixtures, the test and its handlers; gone when the fixture is torn down."""
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'function'")
+        + """
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    @pytest.fixture
+    async def outer():
+        token = variable.set("outer")
+        yield
+        assert variable.get() == "outer"
+        variable.reset(token)
+
+    @pytest.fixture
+    async def inner(outer):
+        assert variable.get() == "outer"
+        variable.set("inner")
+        yield
+        assert variable.get() == "inner"
+
+    @pytest.fixture
+    async def returning(inner):
+        assert variable.get() == "inner"
+
+    async def handler(stream):
+        seen.append(variable.get())
+
+    async def test_set(returning, harness):
+        assert variable.get() == "inner"
+        await (await harness.serve(handler)).connect()
+        await harness.settle()
+        assert seen == ["inner"]
+
+    async def test_unset(harness):
+        assert variable.get() == "unset"
+    """
+    )
+    run(pytester, run_pytest, backend).assert_outcomes(passed=2)
+
+
+def test_what_a_fixture_does_wrong_is_said(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'function'")
+        + """
+    @pytest.fixture
+    async def yields_twice():
+        yield
+        yield
+
+    @pytest.fixture
+    async def yields_never():
+        if False:
+            yield
+
+    async def test_twice(yields_twice, harness): ...
+
+    async def test_never(yields_never, harness): ...
+
+    @pytest.fixture
+    async def leaves_a_scope_open():
+        anyio.CancelScope().__enter__()
+        yield
+
+    async def test_scope_of_a_fixture(leaves_a_scope_open, harness): ...
+
+    async def test_scope(harness):
+        anyio.CancelScope().__enter__()
+
+    async def test_group(harness):
+        group = await anyio.create_task_group().__aenter__()
+        group.start_soon(anyio.sleep_forever)
+
+    async def test_next(harness): ...
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-rA")
+    result.assert_outcomes(passed=3, failed=2, errors=3)
+    result.stdout.fnmatch_lines(["E *the fixture 'yields_twice' has a second yield"])
+    result.stdout.fnmatch_lines(["E *the fixture 'yields_never' did not yield a value"])
+    result.stdout.fnmatch_lines(["E *a cancel scope or task group was entered and never left: *"])
+    result.stdout.fnmatch_lines(["PASSED *::test_next*"])
+
+
+@pytest.mark.parametrize("where", ["a handler", "a child", "a fixture", "a fixtures child"])
+def test_outcomes_mean_what_they_mean_in_the_body(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str
+) -> None:
+    """``pytest.skip``, ``fail``, ``xfail`` and ``exit``, raised where a crash would be."""
+    bodies = {
+        "a handler": "await (await harness.serve(raising)).connect()",
+        "a child": "harness.task_group.start_soon(raising, None)",
+        "a fixture": "",
+        "a fixtures child": "group.start_soon(raising, None)",
+    }
+    tests = "".join(
+        f"""
+    async def test_{name}(group, harness{", raised" if where == "a fixture" else ""}):
+        global outcome
+        outcome = pytest.{name}
+        {bodies[where]}
+        await anyio.sleep_forever()
+        """
+        for name in ("skip", "fail", "xfail", "exit")
+    )
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'function'")
+        + """
+    async def raising(stream):
+        outcome("said so")
+
+    @pytest.fixture
+    async def raised(request):
+        getattr(pytest, request.node.originalname.partition("_")[2])("said so")
+        yield
+    """
+        + tests
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-rA")
+    failed = {"errors": 1} if where == "a fixture" else {"failed": 1}
+    result.assert_outcomes(skipped=1, xfailed=1, **failed)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*Exit: said so*"])
+
+
+def test_what_a_callback_raises_fails_the_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makepyfile(
+        """
+        import anyio, asyncio, pytest
+
+        def callback():
+            raise LookupError("the callback crashed")
+
+        async def test_promptly(harness):
+            asyncio.get_running_loop().call_soon(callback)
+            await anyio.sleep_forever()
+
+        async def test_next(harness): ...
+
+        @pytest.mark.harness(catch_loop_exceptions=False)
+        async def test_not_caught(harness):
+            asyncio.get_running_loop().call_soon(callback)
+            await anyio.lowlevel.checkpoint()
+        """
+    )
+    result = run_pytest("--harness-backends=asyncio,uvloop", "--harness-transports=memory")
+    result.assert_outcomes(passed=4, failed=2)
+    result.stdout.fnmatch_lines(["E *LookupError: the callback crashed"])

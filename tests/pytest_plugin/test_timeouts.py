@@ -1,0 +1,216 @@
+"""What does not end is ended, says where it was, and the run goes on."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from blackbox import RunPytest
+
+HANGS = """
+    import anyio, pytest, threading, time
+
+    pytestmark = pytest.mark.harness(timeout=0.3)
+
+    @pytest.fixture(autouse=True)
+    async def torn_down(request):
+        yield
+        print("torn down:", request.node.originalname)
+
+    async def test_waits(harness):
+        await anyio.sleep_forever()
+
+    @pytest.mark.harness(timeout=0.3)
+    async def test_waits_without_fixtures():
+        await anyio.sleep_forever()
+
+    async def test_turns(harness):
+        while True:
+            await anyio.lowlevel.checkpoint()
+
+    async def test_blocks(harness):
+        time.sleep(1000)
+
+    async def test_blocks_on_a_lock(harness):
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+
+    async def test_spins(harness):
+        while True:
+            pass
+
+    async def test_spins_in_a_handler(harness):
+        async def handler(stream):
+            while True:
+                pass
+
+        await (await harness.serve(handler)).connect()
+        await anyio.sleep_forever()
+
+    async def test_shields_itself(harness):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+    @pytest.fixture
+    async def never_ready():
+        await anyio.sleep_forever()
+        yield
+
+    async def test_setup(harness, never_ready): ...
+
+    @pytest.fixture
+    async def never_torn_down():
+        yield
+        await anyio.sleep_forever()
+
+    async def test_teardown(harness, never_torn_down): ...
+
+    @pytest.fixture
+    async def also_never_torn_down():
+        yield
+        await anyio.sleep_forever()
+
+    async def test_two_teardowns(harness, never_torn_down, also_never_torn_down): ...
+
+    @pytest.fixture
+    async def group():
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+
+    async def test_group_of_a_fixture(harness, group):
+        group.start_soon(anyio.sleep_forever)
+
+    @pytest.fixture
+    def blocked_setup():
+        time.sleep(1000)
+
+    async def test_blocked_setup(harness, blocked_setup): ...
+
+    async def test_next(harness): ...
+"""
+
+
+def test_whatever_hangs_is_ended(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeini("[pytest]\nharness_cancel_timeout = 0.1")
+    pytester.makepyfile(HANGS)
+    result = run_pytest(
+        f"--harness-backends={backend}", "--harness-transports=memory", "-rA", "-W", "error"
+    )
+    # Each test that hangs in its teardown has passed before, and then is an error.
+    result.assert_outcomes(passed=4, failed=8, errors=5)
+    output = result.stdout.str()
+    for name in ("waits", "turns", "blocks", "spins", "shields_itself"):
+        assert f"FAILED test_whatever_hangs_is_ended.py::test_{name}[{backend}-memory]" in output
+    for name in ("setup", "teardown", "two_teardowns", "group_of_a_fixture", "blocked_setup"):
+        assert f"ERROR test_whatever_hangs_is_ended.py::test_{name}[{backend}-memory]" in output
+        assert f"torn down: test_{name}" in output
+    for where in (
+        "the body of * did not end within 0.3 s (harness_timeout)",
+        "*in test_waits: await anyio.sleep_forever()",
+        "*in test_turns: await anyio.lowlevel.checkpoint()",
+        "*in test_blocks: time.sleep(1000)",
+        "*in test_blocks_on_a_lock: lock.acquire()",
+        "*in handler: *",
+        "*in test_shields_itself: await anyio.sleep_forever()",
+        "the setup of *::test_setup* did not end within 0.3 s (harness_timeout)",
+        "*in never_ready: await anyio.sleep_forever()",
+        "the teardown of *::test_teardown* did not end within 0.3 s (harness_timeout)",
+        "*in never_torn_down: await anyio.sleep_forever()",
+        "*in also_never_torn_down: await anyio.sleep_forever()",
+        "*in blocked_setup: time.sleep(1000)",
+    ):
+        result.stdout.fnmatch_lines([where])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="masks a POSIX signal")
+def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest, signal, time
+
+        @pytest.mark.harness(timeout=0.3)
+        async def test_it(harness):
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            time.sleep(1000)
+
+        async def test_next(harness): ...
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "*the body of *::test_it* did not end within 0.3 s (harness_timeout)",
+            "*in test_it: time.sleep(1000)",
+            "*the process stops here.",
+        ]
+    )
+
+
+@pytest.mark.parametrize("value", ["ini", "option", "marker"])
+def test_the_bound_can_be_set(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, value: str
+) -> None:
+    if value == "ini":
+        pytester.makeini("[pytest]\nharness_timeout = 0.2")
+    mark = "@pytest.mark.harness(timeout=0.2)" if value == "marker" else ""
+    option = ["--harness-timeout=0.2"] if value == "option" else []
+    pytester.makepyfile(
+        f"""
+        import anyio, pytest
+
+        {mark}
+        async def test_it(harness):
+            await anyio.sleep_forever()
+
+        @pytest.mark.harness(timeout=0)
+        async def test_unbounded(harness):
+            await anyio.sleep(0.5)
+        """
+    )
+    result = run_pytest(
+        f"--harness-backends={backend}", "--harness-transports=memory", *option, "-W", "error"
+    )
+    result.assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan"])
+def test_a_bad_bound_is_refused(
+    pytester: pytest.Pytester, run_pytest: RunPytest, value: str
+) -> None:
+    pytester.makepyfile("async def test_it(harness): ...")
+    result = run_pytest(f"--harness-timeout={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [f"ERROR: --harness-timeout: expected a number of seconds, zero or more, not '{value}'"]
+    )
+
+
+def test_a_debugger_stops_the_clock(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeconftest(
+        """
+        import time
+
+        def pytest_enter_pdb(config, pdb):
+            pdb.rcLines.extend(["import time; time.sleep(1)", "continue"])
+        """
+    )
+    pytester.makepyfile(
+        """
+        import anyio, pytest
+
+        @pytest.mark.harness(timeout=0.3)
+        async def test_it(harness):
+            pytest.set_trace()
+            await anyio.lowlevel.checkpoint()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(passed=1)
