@@ -15,7 +15,8 @@ from anyio import CancelScope, Event, aclose_forcefully, create_task_group
 from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
 
 from .backends import running_backend_name
-from .connection import RecordedStream
+from .connection import Connection, RecordedStream
+from .diagnostics import LiveConnection, LoopView, format_tasks
 from .server import Server, checked_expect, checked_grace, checked_name, handler_of, name_of
 from .settling import settle
 from .steps import current_fixture
@@ -63,6 +64,7 @@ class Harness:
         self._servers: list[Server] = []
         self._streams: dict[RecordedStream, None] = {}
         self._closing = self._closed = False
+        self._view = LoopView.here()
 
     @property
     def task_group(self) -> TaskGroup:
@@ -198,6 +200,31 @@ class Harness:
         from returning.
         """
         await settle()
+
+    def dump(self) -> str:
+        """What is running now, as text: a tree of all tasks of this event loop.
+
+        Each task stands below the one that its task group was entered in, with its stack in your
+        code and, in the last line, what it waits for: a stream and its peer, a lock, an event, a
+        timer, a thread. Below the tree come the live connections of this harness. The form is the
+        same on every backend, and no line is longer than 100 characters.
+
+        It may be called at any time, after the end of the test too, and in any thread, also while
+        the event loop is blocked.
+        """
+        return format_tasks(self._view, connections=self._live_connections())
+
+    def _live_connections(self) -> list[LiveConnection]:
+        found = [
+            LiveConnection(connection, server.name)
+            for server in self._servers
+            for connection in server.connections
+        ]
+        names = {server.address: server.name for server in self._servers}
+        for stream in list(self._streams):
+            record: Connection = stream.connection
+            found.append(LiveConnection(record, names.get(record.remote_address)))
+        return found
 
     async def aclose(self) -> None:
         """End everything, in the one order. Idempotent.

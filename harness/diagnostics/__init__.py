@@ -1,7 +1,9 @@
-"""What the harness can say about running tasks."""
+"""What the harness can say about what is running: tasks, what they wait for, threads."""
 
 from __future__ import annotations
 
+from .connections import LiveConnection
+from .loopview import LoopView, TaskRecord
 from .stacks import (
     await_stack,
     format_stack,
@@ -9,10 +11,17 @@ from .stacks import (
     waits_for_children,
     without_machinery,
 )
+from .threads import format_threads
+from .tree import format_tasks
 
 __all__ = [
+    "LiveConnection",
+    "LoopView",
+    "TaskRecord",
     "await_stack",
     "format_stack",
+    "format_tasks",
+    "format_threads",
     "innermost_user_line",
     "waits_for_children",
     "without_machinery",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import linecache
+import os
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -24,7 +27,32 @@ def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
                 coroutine = getattr(coroutine, awaited, None)
                 break
         else:
-            return
+            coroutine = _behind(coroutine)
+
+
+#: Awaitables of CPython (Objects/genobject.c, Objects/iterobject.c) that have no attribute for the
+#: coroutine or asynchronous generator that they run.
+OPAQUE = {
+    "anext_awaitable",
+    "async_generator_asend",
+    "async_generator_athrow",
+    "coroutine_wrapper",
+}
+
+
+def _behind(awaitable: object) -> object:
+    """The coroutine or generator that an opaque ``awaitable`` runs; ``None`` if there is none.
+
+    ``async for`` over an asynchronous generator waits for such a one, and so does AnyIO's test
+    runner for each fixture with a ``yield``.
+    """
+    if type(awaitable).__name__ in OPAQUE:
+        for referent in gc.get_referents(awaitable):
+            kinds = ("cr_frame", "ag_frame", "gi_frame")
+            if type(referent).__name__ in OPAQUE or any(hasattr(referent, kind) for kind in kinds):
+                found: object = referent
+                return found
+    return None
 
 
 #: Packages whose frames say nothing about the code under test.
@@ -34,6 +62,19 @@ MACHINERY = ("anyio", "trio", "asyncio", "uvloop", "outcome", "harness", "_pytes
 def is_machinery(frame: FrameType) -> bool:
     """Whether ``frame`` runs code of an event loop or of the harness, and not the user's."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] in MACHINERY
+
+
+#: Where the standard library lies, and what may lie below it without being part of it.
+STDLIB = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
+INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+def is_user_code(frame: FrameType) -> bool:
+    """Whether ``frame`` runs neither the machinery nor the standard library."""
+    filename = frame.f_code.co_filename
+    if is_machinery(frame) or filename.startswith("<frozen "):
+        return False
+    return not filename.startswith(STDLIB) or any(part in filename for part in INSTALLED)
 
 
 def format_stack(coroutine: Any, *, indent: str = "    ") -> str:
@@ -80,6 +121,68 @@ def without_machinery(error: BaseException) -> None:
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             without_machinery(each)
+
+
+def format_frames(frames: Iterable[tuple[FrameType, int]], *, width: int) -> list[str]:
+    """A line for each of ``frames``, none longer than ``width``: file, line, name, source.
+
+    Files are named from the working directory or from ``site-packages`` on. Of a frame that
+    repeats, and of a very deep stack, some lines stand for all.
+    """
+    lines: list[str] = []
+    last: tuple[str, int, str] | None = None
+    repeated = 0
+
+    def end_repetition() -> None:
+        if repeated:
+            lines.append(f"... and {repeated} more {'frame' if repeated == 1 else 'frames'} of it")
+
+    for frame, line in frames:
+        code = frame.f_code
+        key = (code.co_filename, line, code.co_name)
+        if key == last:
+            repeated += 1
+            continue
+        end_repetition()
+        last, repeated = key, 0
+        lines.append(_short_place(frame, line, width))
+    end_repetition()
+    if len(lines) > MOST_FRAMES:
+        left_out = len(lines) - MOST_FRAMES
+        half = MOST_FRAMES // 2
+        lines[half : half + left_out] = [f"... {left_out} more frames"]
+    return lines
+
+
+#: How many frames of one stack are shown.
+MOST_FRAMES = 40
+
+
+def shorten(text: str, width: int) -> str:
+    """``text``, cut at its end where it is longer than ``width``."""
+    return text if len(text) <= width else text[: max(width - 3, 0)].rstrip() + "..."
+
+
+def _short_place(frame: FrameType, line: int, width: int) -> str:
+    code = frame.f_code
+    name = getattr(code, "co_qualname", code.co_name).rpartition("<locals>.")[2]
+    path = _short_path(code.co_filename)
+    where = f"{path}:{line} in {name}: "
+    if len(where) > width - 20:  # leave room for some source
+        where = f".../{os.path.basename(path)}:{line} in {name}: "
+    source = linecache.getline(code.co_filename, line).strip()
+    return shorten(where + source, width)
+
+
+def _short_path(path: str) -> str:
+    for part in INSTALLED:
+        if part in path:
+            return path.rpartition(part)[2]
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # the working directory is gone
+        return path
+    return path[len(here) :] if path.startswith(here) else path
 
 
 def _place(frame: FrameType, line: int) -> str:

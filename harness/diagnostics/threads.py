@@ -1,0 +1,96 @@
+"""Every thread's stack, the user's frames first: what a loop that is blocked is blocked by."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Collection
+from types import FrameType
+
+from .connections import fold_alike
+from .stacks import format_frames, is_machinery, is_user_code, shorten
+
+def format_threads(
+    *,
+    skip: Collection[int] = (),
+    mark_loop_thread: int | None = None,
+    width: int = 100,
+) -> str:
+    """A paragraph for each thread: name, whether it is a daemon, and its stack in the user's code.
+
+    Outermost frame first. The frames of event loops, of the harness and of the standard library are
+    left out, but for the innermost one, which says in what the thread waits. Threads in which no
+    user code runs come last, in a line each.
+
+    :param skip: identifiers of threads to leave out, as in ``threading.get_ident()``
+    :param mark_loop_thread: the identifier of the thread to mark as the event loop's
+    """
+    names = {thread.ident: thread for thread in threading.enumerate()}
+    with_user_code: list[tuple[bool, str]] = []
+    others: list[tuple[str, list[str]]] = []
+    for ident, inmost in sys._current_frames().items():
+        if ident in skip:
+            continue
+        thread = names.get(ident)
+        kind = ["daemon"] if thread is not None and thread.daemon else []
+        is_loop = ident == mark_loop_thread
+        if is_loop:
+            kind.append("runs the event loop")
+        name = "a thread not started by Python" if thread is None else f"thread {thread.name!r}"
+        title = shorten(name + (f" ({', '.join(kind)})" if kind else ""), width)
+        outermost = _first_inside_pytest(inmost)
+        lines = thread_lines(inmost, width=width - 4, outermost=outermost)
+        if is_loop or any(is_user_code(frame) for frame in frames_of(inmost)):
+            paragraph = "\n".join([title, *(f"    {line}" for line in lines)])
+            with_user_code.append((not is_loop, paragraph))
+        else:
+            where = lines[-1] if lines else "in its event loop"
+            others.append((f"{where} {kind}", [shorten(f"{title}: {where}", width)]))
+    with_user_code.sort(key=lambda each: each[0])
+    return "\n".join([paragraph for _, paragraph in with_user_code] + fold_alike(others))
+
+
+def frames_of(inmost: FrameType) -> list[FrameType]:
+    """The frames of a thread, outermost first."""
+    frames: list[FrameType] = []
+    frame: FrameType | None = inmost
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames[::-1]
+
+
+def thread_lines(
+    inmost: FrameType, *, width: int, outermost: FrameType | None = None
+) -> list[str]:
+    """The stack of a thread from ``outermost`` on, in the user's code.
+
+    If the innermost frame is not the user's, the last line is the function called there.
+    """
+    frames = frames_of(inmost)
+    if outermost in frames:
+        frames = frames[frames.index(outermost) :]
+    lines = format_frames(
+        [(frame, frame.f_lineno) for frame in frames if is_user_code(frame)], width=width
+    )
+    while inmost.f_back is not None and _module_of(inmost).partition(".")[0] == "harness":
+        inmost = inmost.f_back  # whoever asks for this report
+    if not is_user_code(inmost) and not is_machinery(inmost):
+        module = _module_of(inmost)
+        lines.append(shorten(f"in {module}.{inmost.f_code.co_name}()", width))
+    return lines
+
+
+def _first_inside_pytest(inmost: FrameType) -> FrameType:
+    """The outermost frame that pytest has called: how pytest itself was started is no news."""
+    frame: FrameType | None = inmost
+    inside = inmost
+    while frame is not None:
+        if _module_of(frame).partition(".")[0] in ("_pytest", "pluggy"):
+            return inside
+        inside, frame = frame, frame.f_back
+    return inside
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
