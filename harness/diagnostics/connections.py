@@ -65,8 +65,10 @@ class LiveConnection:
             f"{record.bytes_in} bytes in",
             f"{record.bytes_out} bytes out",
         ]
-        if client or server:
-            parts.append(f"{client or 'unnamed'} -> {server or 'unnamed'}")
+        if client and server:
+            parts.append(f"{client} -> {server}")
+        elif client or server:  # a unix socket that connects has no name
+            parts.append(f"at {client or server}")
         if record.waiting is not None:
             parts.append(f"in {record.waiting}()")
         return ", ".join(parts)

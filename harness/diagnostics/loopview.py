@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from ..backends import current_library
-from .stacks import await_stack
+from .stacks import await_stack, line_of
 
 T = TypeVar("T")
 
@@ -30,6 +30,9 @@ TRIES = 1000
 
 #: What AnyIO's test runner calls the coroutine function of its only task, on both libraries.
 RUNNER = "_run_tests_and_fixtures"
+
+#: What runs outside of every task. trio has a task for callbacks, asyncio has none.
+CALLBACK = "a callback of the event loop"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ class TaskRecord:
             outermost = _frame_of(self.coroutine)
             frames: list[tuple[FrameType, int]] = []
             while thread is not None:
-                frames.append((thread, thread.f_lineno))
+                frames.append((thread, line_of(thread)))
                 if thread is outermost:
                     return frames[::-1]
                 thread = thread.f_back
@@ -158,6 +161,8 @@ def _title(name: str, coroutine: Any) -> str:
     function = getattr(coroutine, "__qualname__", "")
     if function.endswith(RUNNER):
         return "the test and its fixtures"
+    if name == "<TrioToken.run_sync_soon task>":  # trio/_core/_run.py, where it is started
+        return CALLBACK
     # The names that AnyIO makes of its own functions: `Lock.acquire` is another one on each
     # backend, and the handler behind a TLSListener gets the name of AnyIO's module before its own.
     name = re.sub(r"^anyio\._backends\._(asyncio|trio)\.", "anyio.", name)
@@ -180,7 +185,7 @@ def _asyncio_tasks(loop: asyncio.AbstractEventLoop) -> list[TaskRecord]:
     tasks.sort(key=lambda task: (order.get(task, len(order)), _number_in(task.get_name())))
     records = []
     for task in tasks:
-        coroutine = task.get_coro()
+        coroutine: Any = task.get_coro()
         if coroutine is None:
             continue  # it has ended meanwhile
         state = states.get(task)
@@ -197,9 +202,7 @@ def _asyncio_tasks(loop: asyncio.AbstractEventLoop) -> list[TaskRecord]:
         else:
             now = "runnable" if waiter is None or waiter.done() else "blocked"
         name = _title(task.get_name(), coroutine)
-        records.append(
-            TaskRecord(id(task), name, coroutine, parent, group, now, scopes, waiter)
-        )
+        records.append(TaskRecord(id(task), name, coroutine, parent, group, now, scopes, waiter))
     return records
 
 
@@ -231,7 +234,9 @@ def _parent_in_asyncio(task: asyncio.Task[Any]) -> int | None:
 def _trio_tasks(root: Any) -> list[TaskRecord]:
     """All tasks below ``root``, the initial task of a trio run, and ``root`` itself."""
     found: list[tuple[Any, int | None, tuple[int, int]]] = []
-    waiting: list[tuple[Any, int | None, tuple[int, int]]] = [] if root is None else [(root, None, (0, 0))]
+    waiting: list[tuple[Any, int | None, tuple[int, int]]] = (
+        [] if root is None else [(root, None, (0, 0))]
+    )
     while waiting:
         task, parent, group = waiting.pop()
         found.append((task, parent, group))
@@ -248,7 +253,9 @@ def _trio_tasks(root: Any) -> list[TaskRecord]:
             now = "blocked" if task._next_send_fn is None else "runnable"
         scopes = tuple(_scopes_of_trio(task._cancel_status))
         records.append(
-            TaskRecord(id(task), _title(task.name, task.coro), task.coro, parent, group, now, scopes)
+            TaskRecord(
+                id(task), _title(task.name, task.coro), task.coro, parent, group, now, scopes
+            )
         )
     return records
 

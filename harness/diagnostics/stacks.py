@@ -21,13 +21,19 @@ def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
         for kind in ("cr", "ag", "gi"):
             frame = getattr(coroutine, f"{kind}_frame", None)
             if frame is not None:
-                yield frame, frame.f_lineno
+                yield frame, line_of(frame)
             if hasattr(coroutine, f"{kind}_frame"):
                 awaited = "gi_yieldfrom" if kind == "gi" else f"{kind}_await"
                 coroutine = getattr(coroutine, awaited, None)
                 break
         else:
             coroutine = _behind(coroutine)
+
+
+def line_of(frame: FrameType) -> int:
+    """The line that ``frame`` is at; where it has none (it may not have begun), its first."""
+    line: int | None = frame.f_lineno
+    return frame.f_code.co_firstlineno if line is None else line
 
 
 #: Awaitables of CPython (Objects/genobject.c, Objects/iterobject.c) that have no attribute for the
@@ -61,7 +67,10 @@ MACHINERY = ("anyio", "trio", "asyncio", "uvloop", "outcome", "harness", "_pytes
 
 def is_machinery(frame: FrameType) -> bool:
     """Whether ``frame`` runs code of an event loop or of the harness, and not the user's."""
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in MACHINERY
+    if str(frame.f_globals.get("__name__", "")).partition(".")[0] in MACHINERY:
+        return True
+    # The frames that Cython makes up for uvloop's coroutines have no globals at all.
+    return frame.f_code.co_filename.startswith("uvloop/")
 
 
 #: Where the standard library lies, and what may lie below it without being part of it.

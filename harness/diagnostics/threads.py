@@ -8,7 +8,8 @@ from collections.abc import Collection
 from types import FrameType
 
 from .connections import fold_alike
-from .stacks import format_frames, is_machinery, is_user_code, shorten
+from .stacks import format_frames, is_machinery, is_user_code, line_of, shorten
+
 
 def format_threads(
     *,
@@ -44,7 +45,7 @@ def format_threads(
             paragraph = "\n".join([title, *(f"    {line}" for line in lines)])
             with_user_code.append((not is_loop, paragraph))
         else:
-            where = lines[-1] if lines else "in its event loop"
+            where = lines[-1] if lines else "runs no user code"
             others.append((f"{where} {kind}", [shorten(f"{title}: {where}", width)]))
     with_user_code.sort(key=lambda each: each[0])
     return "\n".join([paragraph for _, paragraph in with_user_code] + fold_alike(others))
@@ -60,9 +61,7 @@ def frames_of(inmost: FrameType) -> list[FrameType]:
     return frames[::-1]
 
 
-def thread_lines(
-    inmost: FrameType, *, width: int, outermost: FrameType | None = None
-) -> list[str]:
+def thread_lines(inmost: FrameType, *, width: int, outermost: FrameType | None = None) -> list[str]:
     """The stack of a thread from ``outermost`` on, in the user's code.
 
     If the innermost frame is not the user's, the last line is the function called there.
@@ -71,7 +70,7 @@ def thread_lines(
     if outermost in frames:
         frames = frames[frames.index(outermost) :]
     lines = format_frames(
-        [(frame, frame.f_lineno) for frame in frames if is_user_code(frame)], width=width
+        [(frame, line_of(frame)) for frame in frames if is_user_code(frame)], width=width
     )
     while inmost.f_back is not None and _module_of(inmost).partition(".")[0] == "harness":
         inmost = inmost.f_back  # whoever asks for this report

@@ -23,10 +23,11 @@ import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from types import FrameType
 
 from .connections import ALIKE, LiveConnection, format_connections, masked
-from .loopview import RUNNER, LoopView, TaskRecord
+from .loopview import CALLBACK, RUNNER, LoopView, TaskRecord
 from .stacks import format_frames, is_machinery, is_user_code, shorten
 from .threads import frames_of, thread_lines
 from .waits import Surroundings, Wait, wait_of
@@ -100,12 +101,13 @@ class _Tree:
     ) -> None:
         self.view = view
         self.width = width
+        self.deepest = max(min(DEEPEST_INDENT, (width - NARROWEST - 4) // 2), 0)
         self.thread = view.frame()
-        self.surroundings = {
-            "now": view.time(),
-            "connections": {id(each.record): each for each in connections},
-            "threads": sys._current_frames(),
-        }
+        self.surroundings = Surroundings(
+            view.time(),
+            {id(each.record): each for each in connections},
+            sys._current_frames(),
+        )
         tasks = view.tasks()
         self.nodes = {task.id: _Node(task, task.stack(self.thread)) for task in tasks}
         roots: list[_Node] = []
@@ -131,7 +133,7 @@ class _Tree:
                 waiting.extend(reversed(node.children))
             else:
                 found.append(node)
-        found.sort(key=lambda node: not node.task.coroutine.__qualname__.endswith(RUNNER))
+        found.sort(key=lambda node: (node.task.name != CALLBACK, not _is_runner(node.task)))
         return found
 
     def lines(self) -> list[str]:
@@ -164,7 +166,7 @@ class _Tree:
                 continue
             name, body = texts[each]
             indent = self._indent(each.depth)
-            level = f"(level {each.depth}) " if each.depth > DEEPEST_INDENT else ""
+            level = f"(level {each.depth}) " if each.depth > self.deepest else ""
             lines.append(shorten(f"{indent}- {level}{name}", self.width))
             lines.extend(f"{indent}    {line}" for line in body)
             pending.extend(reversed(self._below(each)))
@@ -197,7 +199,7 @@ class _Tree:
         return found
 
     def _indent(self, depth: int) -> str:
-        return "  " * min(depth, DEEPEST_INDENT)
+        return "  " * min(depth, self.deepest)
 
     def _text(self, node: _Node) -> tuple[str, list[str]]:
         task = node.task
@@ -211,7 +213,7 @@ class _Tree:
         groups = {child.task.group for child in node.children}
         inmost = max(groups, default=None)
         children = sum(child.task.group == inmost for child in node.children)
-        surroundings = Surroundings(**self.surroundings, children=children)
+        surroundings = replace(self.surroundings, children=children)
         wait = wait_of(task, node.stack, surroundings)
         sentence = textwrap.wrap(
             wait.text + self._when_cancelled(task, wait),
@@ -248,7 +250,12 @@ class _Tree:
         if not any(is_user_code(frame) for frame in inner):
             return []
         lines = thread_lines(self.thread, width=self.width - 4, outermost=inner[0])
-        return ["- a callback of the event loop", *(f"    {line}" for line in lines), "    is running now"]
+        lines.append("is running now")
+        return [f"- {CALLBACK}", *(f"    {line}" for line in lines)]
+
+
+def _is_runner(task: TaskRecord) -> bool:
+    return str(getattr(task.coroutine, "__qualname__", "")).endswith(RUNNER)
 
 
 def _kind_of(line: str) -> str:

@@ -4,8 +4,8 @@ A task waits in a chain of awaits: the user's own frames, then those of AnyIO, a
 harness. The outermost of the machinery's frames that this module knows says most: that a TLS stream
 receives from a peer, and not that some event is awaited behind it. It also makes the words the same
 on every backend, as the frames of AnyIO's public functions are. What is looked up in a frame is the
-function's name, the class of its ``self`` and a few of its locals. A frame that has changed upstream
-costs a vaguer sentence, never an error; ``tests/diagnostics/test_waits.py`` knows them all.
+function's name, the class of its ``self`` and a few of its locals. A frame that has changed
+upstream costs a vaguer sentence, never an error; ``tests/diagnostics/test_waits.py`` knows them.
 """
 
 from __future__ import annotations
@@ -156,6 +156,9 @@ def _stream(site: Site, around: Surroundings, doing: str) -> Wait | None:
         size = stream.statistics().max_buffer_size
         full = f"its buffer is full ({size:g})" if size else "it has no buffer and nobody receives"
         return Wait(f"waits to send to a memory object stream: {full}")
+    elif site.is_a("MemoryReceiveChannel", "MemorySendChannel"):
+        why = "is full" if sends else "is empty"
+        return Wait(f"waits to {doing} {to} a memory channel: its buffer {why}")
     elif site.is_a(
         "StreamReaderWrapper", "StreamWriterWrapper", "ReceiveStreamWrapper", "SendStreamWrapper"
     ):
