@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from .stacks import wrapped
 
 
 class ConnectionRecord(Protocol):
@@ -85,7 +86,7 @@ def format_connections(connections: Iterable[LiveConnection], *, width: int) -> 
         record = connection.record
         looks = (record.state, record.bytes_in, record.bytes_out, record.waiting)
         text = f"{connection.name}: {connection.state()}"
-        lines = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+        lines = wrapped(text, width)
         kinds.append((f"{masked(connection.name)} {looks}", lines))
     return fold_alike(kinds)
 

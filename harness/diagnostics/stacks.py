@@ -7,6 +7,7 @@ import linecache
 import os
 import sys
 import sysconfig
+import textwrap
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
@@ -170,6 +171,13 @@ MOST_FRAMES = 40
 def shorten(text: str, width: int) -> str:
     """``text``, cut at its end where it is longer than ``width``."""
     return text if len(text) <= width else text[: max(width - 3, 0)].rstrip() + "..."
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """``text`` in lines of at most ``width`` characters, all but the first indented."""
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _short_place(frame: FrameType, line: int, width: int) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import sys
-import textwrap
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -28,7 +28,7 @@ from types import FrameType
 
 from .connections import ALIKE, LiveConnection, format_connections, masked
 from .loopview import CALLBACK, RUNNER, LoopView, TaskRecord
-from .stacks import format_frames, is_machinery, is_user_code, shorten
+from .stacks import format_frames, is_machinery, is_user_code, shorten, wrapped
 from .threads import frames_of, thread_lines
 from .waits import Surroundings, Wait, wait_of
 
@@ -107,6 +107,7 @@ class _Tree:
             view.time(),
             {id(each.record): each for each in connections},
             sys._current_frames(),
+            stands_still=view.thread_id == threading.get_ident(),
         )
         tasks = view.tasks()
         self.nodes = {task.id: _Node(task, task.stack(self.thread)) for task in tasks}
@@ -215,12 +216,7 @@ class _Tree:
         children = sum(child.task.group == inmost for child in node.children)
         surroundings = replace(self.surroundings, children=children)
         wait = wait_of(task, node.stack, surroundings)
-        sentence = textwrap.wrap(
-            wait.text + self._when_cancelled(task, wait),
-            width,
-            subsequent_indent="  ",
-            break_on_hyphens=False,
-        )
+        sentence = wrapped(wait.text + self._when_cancelled(task, wait), width)
         lines = [*stack, *sentence]
         if wait.thread is not None:
             lines.extend(f"  {line}" for line in thread_lines(wait.thread, width=width - 2))

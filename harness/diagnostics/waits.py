@@ -11,6 +11,7 @@ upstream costs a vaguer sentence, never an error; ``tests/diagnostics/test_waits
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,8 @@ class Surroundings:
     now: float
     connections: Mapping[int, LiveConnection] = field(default_factory=dict)
     threads: Mapping[int, FrameType] = field(default_factory=dict)
+    #: whether the loop runs in this thread, and so stands still meanwhile
+    stands_still: bool = False
     #: how many children the task has in its inmost task group with any
     children: int = 0
 
@@ -55,15 +58,32 @@ class Surroundings:
 class Site:
     """One machinery frame: a function, its object, its locals."""
 
-    def __init__(self, frame: FrameType, inner: Sequence[FrameType], task: TaskRecord) -> None:
+    def __init__(
+        self,
+        frame: FrameType,
+        inner: Sequence[FrameType],
+        task: TaskRecord,
+        stands_still: bool,
+    ) -> None:
         self.frame = frame
         self.inner = inner
         self.task = task
+        self._stands_still = stands_still
         self.module = str(frame.f_globals.get("__name__", ""))
         self.function = frame.f_code.co_name
 
-    def local(self, name: str) -> Any:
-        return local(self.frame, name)
+    def local(self, name: str, frame: FrameType | None = None) -> Any:
+        """A local variable of this frame, or of one further in; ``None`` if there is none."""
+        frame = self.frame if frame is None else frame
+        found = frame.f_locals
+        value = found.get(name)
+        if sys.version_info < (3, 13) and self._stands_still:
+            # A copy that the frame keeps until it ends, with all that the locals once referred to.
+            # That must not outlive its owner because somebody has looked. Not while the loop may
+            # go on: a debugger writes the copy back. Never a user's frame: `locals()` is the copy.
+            if frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+                found.clear()
+        return value
 
     @functools.cached_property
     def subject(self) -> Any:
@@ -92,7 +112,7 @@ def wait_of(
         rule = RULES.get(frame.f_code.co_name)
         if rule is None:
             continue
-        site = Site(frame, machinery[number + 1 :], task)
+        site = Site(frame, machinery[number + 1 :], task, surroundings.stands_still)
         try:
             wait = rule(site, surroundings)
         except Exception:  # the loop may go on meanwhile, and upstream may have changed
@@ -107,18 +127,6 @@ def wait_of(
 def _is_machine(frame: FrameType) -> bool:
     # contextlib, functools and the like stand between two frames of the machinery, too.
     return is_machinery(frame) or frame.f_globals.get("__name__") in ("contextlib", "types")
-
-
-def local(frame: FrameType, name: str) -> Any:
-    """A local variable of one of the machinery's frames; ``None`` if there is none."""
-    found = frame.f_locals
-    value = found.get(name)
-    if sys.version_info < (3, 13):
-        # A copy that the frame keeps until it ends, with everything that the locals once referred
-        # to. That must not outlive its owner because somebody has looked. (Never done to a user's
-        # frame, where `locals()` hands out the same copy.)
-        found.clear()
-    return value
 
 
 def _anything(task: TaskRecord, machinery: Sequence[FrameType]) -> Wait:
@@ -371,9 +379,9 @@ def _sleep(site: Site, around: Surroundings) -> Wait | None:
         if until is not None:
             break
         if frame.f_code.co_name == "sleep_until":  # trio/_timeouts.py
-            until = local(frame, "deadline")
+            until = site.local("deadline", frame)
         else:  # asyncio/tasks.py, sleep: the timer of it
-            timer = local(frame, "h")
+            timer = site.local("h", frame)
             until = timer.when() if hasattr(timer, "when") else None
     if until is None:
         return None
@@ -393,10 +401,10 @@ def _thread(site: Site, around: Surroundings) -> Wait | None:
     thread = None
     for frame in (site.frame, *site.inner):
         if frame.f_code.co_name == "run_sync_in_worker_thread":  # AnyIO on asyncio
-            worker = local(frame, "worker")
+            worker = site.local("worker", frame)
             thread = around.threads.get(getattr(worker, "ident", None) or 0)
         elif frame.f_code.co_name == "to_thread_run_sync":  # trio/_threads.py
-            thread = _thread_with(local(frame, "task_register"), around)
+            thread = _thread_with(site.local("task_register", frame), around)
     return _blocked(site, Wait(f"waits for a thread: {name}", thread, uncancellable=True))
 
 
@@ -406,7 +414,7 @@ def _thread_with(register: Any, around: Surroundings) -> FrameType | None:
         frame: FrameType | None = inmost
         while frame is not None:
             if frame.f_code.co_name == "worker_fn" and is_machinery(frame):
-                # Not through local(): this frame runs, in its own thread.
+                # Not through Site.local(): this frame runs, in its own thread.
                 if frame.f_locals.get("task_register") is register:
                     return inmost
                 break

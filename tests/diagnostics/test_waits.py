@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import re
 import socket
 import sys
 import threading
+import weakref
 
 import anyio
 import pytest
@@ -14,6 +16,7 @@ from anyio import CancelScope, create_memory_object_stream, create_task_group
 
 from harness.backends import current_library
 from harness.diagnostics import LoopView, format_tasks
+from harness.diagnostics.waits import Site
 from harness.settling import settle
 
 pytestmark = pytest.mark.harness()
@@ -442,6 +445,37 @@ async def test_trios_own_waits(anyio_backend):
     assert await wait_of(send.send, 1) == "waits to send to a memory channel: its buffer is full"
     assert (await wait_of(trio.sleep, 3600)).startswith("sleeps for another 3")
     assert await wait_of(trio.sleep_forever) == "sleeps forever"
+
+
+class Owned:
+    """Something that a weak reference can tell the end of."""
+
+
+async def test_a_look_keeps_nothing_alive(anyio_backend):
+    """Before Python 3.13, a frame whose locals were read keeps a copy of them."""
+    go_on = anyio.Event()
+    ended = []
+
+    async def hold():
+        owned = Owned()
+        ended.append(weakref.ref(owned))
+        await go_on.wait()
+        del owned
+        await anyio.sleep_forever()
+
+    async with create_task_group() as task_group:
+        task_group.start_soon(hold, name="subject")
+        await settle()
+        [task] = [task for task in LoopView.here().tasks() if task.name == "subject"]
+        frames = [frame for frame, _ in task.stack(None)]
+        [frame] = [frame for frame in frames if frame.f_code.co_name == "hold"]
+        assert Site(frame, [], task, True).local("owned") is ended[0]()
+        del frame, frames, task
+        go_on.set()
+        await settle()
+        gc.collect()
+        assert ended[0]() is None
+        task_group.cancel_scope.cancel()
 
 
 async def test_what_is_read_of_a_task_is_still_there(anyio_backend):
