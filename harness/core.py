@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from anyio import CancelScope, Event, aclose_forcefully, create_task_group
 from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
@@ -65,6 +66,7 @@ class Harness:
         self._streams: dict[RecordedStream, None] = {}
         self._closing = self._closed = False
         self._view = LoopView.here()
+        _harnesses.add(self)
 
     @property
     def task_group(self) -> TaskGroup:
@@ -215,6 +217,7 @@ class Harness:
         return format_tasks(self._view, connections=self._live_connections())
 
     def _live_connections(self) -> list[LiveConnection]:
+        """The connections of its servers and those it has made."""
         found = [
             LiveConnection(connection, server.name)
             for server in self._servers
@@ -299,6 +302,15 @@ class Harness:
 
     def __repr__(self) -> str:
         return f"<Harness on {self.backend} over {self.transport.name}>"
+
+
+#: Every harness that somebody holds.
+_harnesses: WeakSet[Harness] = WeakSet()
+
+
+def live_connections() -> list[LiveConnection]:
+    """The connections of every harness in this process, for a report."""
+    return [each for harness in list(_harnesses) for each in harness._live_connections()]
 
 
 class open_harness:  # noqa: N801 (used as a function: `async with open_harness() as harness`)

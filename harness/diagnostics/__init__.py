@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connections import LiveConnection
-from .loopview import LoopView, TaskRecord
+from .loopview import TEST, LoopView, TaskRecord
 from .stacks import (
     await_stack,
     format_stack,
@@ -15,6 +15,7 @@ from .threads import format_threads
 from .tree import format_tasks
 
 __all__ = [
+    "TEST",
     "LiveConnection",
     "LoopView",
     "TaskRecord",

@@ -31,6 +31,9 @@ TRIES = 1000
 #: What AnyIO's test runner calls the coroutine function of its only task, on both libraries.
 RUNNER = "_run_tests_and_fixtures"
 
+#: The name of the task that runs a test's body.
+TEST = "the test"
+
 #: What runs outside of every task. trio has a task for callbacks, asyncio has none.
 CALLBACK = "a callback of the event loop"
 

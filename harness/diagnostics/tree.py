@@ -2,7 +2,7 @@
 
 ::
 
-    - the test and its fixtures
+    - the test
         tests/test_echo.py:14 in test_echo: reply = await client.receive()
         waits to receive from 127.0.0.1:40117 (server 'echo')
     - server 'echo'
@@ -27,7 +27,7 @@ from dataclasses import replace
 from types import FrameType
 
 from .connections import ALIKE, LiveConnection, format_connections, masked
-from .loopview import CALLBACK, RUNNER, LoopView, TaskRecord
+from .loopview import CALLBACK, RUNNER, TEST, LoopView, TaskRecord
 from .stacks import format_frames, is_machinery, is_user_code, shorten, wrapped
 from .threads import frames_of, thread_lines
 from .waits import Surroundings, Wait, wait_of
@@ -83,12 +83,20 @@ class _Node:
         module = str(outermost.f_globals.get("__name__", ""))
         if module.startswith("trio._core") or function == RUNNER:
             return not any(is_user_code(frame) for frame, _ in self.stack)
+        if (module, function) == ("harness.steps", "_main") and not self.children:
+            return self.stands_at_its_yield()
         hosts = {
             ("harness.supervisor", "_host"),
+            # trio's nursery around a step of a test
+            ("harness.steps", "around"),
             # The task in which asyncio's runner of AnyIO's tests waits for the other one.
             ("anyio._backends._asyncio", "_call_in_runner_task"),
         }
         return (module, function) in hosts
+
+    def stands_at_its_yield(self) -> bool:
+        """Whether it is a fixture that tests are using: it does nothing."""
+        return not any(is_user_code(frame) for frame, _ in self.stack)
 
 
 class _Tree:
@@ -251,7 +259,8 @@ class _Tree:
 
 
 def _is_runner(task: TaskRecord) -> bool:
-    return str(getattr(task.coroutine, "__qualname__", "")).endswith(RUNNER)
+    qualified = str(getattr(task.coroutine, "__qualname__", ""))
+    return task.name == TEST or qualified.endswith(RUNNER)
 
 
 def _kind_of(line: str) -> str:

@@ -462,8 +462,15 @@ def _signal(site: Site, around: Surroundings) -> Wait | None:
     return _blocked(site, Wait("waits for a signal"))
 
 
+def _fixture(site: Site, surroundings: Surroundings) -> Wait | None:
+    if site.module != "harness.steps" or site.local("self")._in_step:
+        return None
+    return Wait("stands at its yield")
+
+
 #: By the name of the function that a frame runs.
 RULES: Mapping[str, Rule] = {
+    "_hold": _fixture,
     "receive": _receive,
     "send": _send,
     "receive_some": _trio_stream,

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from ..backends import check_running
-from ..diagnostics import without_machinery
+from ..diagnostics import TEST, without_machinery
 from ..steps import FixtureTask, adopt, apart
 from ..watch import Watch
 from .fixtures import open_like
@@ -177,7 +177,7 @@ def _watched(test: Body, item: pytest.Function, settings: Settings, run: Run) ->
         watch = Watch(hears_fixtures_of(item.config))
         step = functools.partial(watch.run, functools.partial(test, **arguments))
         with run.interrupts_aside():
-            await apart(step, f"the body of {item.name}")
+            await apart(step, TEST)
 
     return body
 

@@ -29,9 +29,11 @@ from typing import Any, NoReturn
 
 import pytest
 
+from ..diagnostics import LoopView
 from ..supervisor import LAST_WAIT, break_shields_below
 from ..watch import Crash, Watch, listening_watch
 from .lease import CallSoon
+from .report import describe
 
 #: Seconds within which an event loop that is not blocked answers, on a machine that is busy.
 ANSWER = 2.0
@@ -58,18 +60,14 @@ class Phase:
 class Guard:
     """The watchdog and the signal handler of one pytest session.
 
-    :param describe: makes the report of what is running; called in the event loop, or in the
-        watchdog's thread if the loop is blocked
     :param end_the_run: prints a report and ends the process
     """
 
-    def __init__(
-        self, describe: Callable[[bool], str], end_the_run: Callable[[str], NoReturn]
-    ) -> None:
-        self._describe = describe
+    def __init__(self, end_the_run: Callable[[str], NoReturn]) -> None:
         self._end_the_run = end_the_run
         #: the way into the event loop of the test, if it has one yet
         self.call_soon: CallSoon | None = None
+        self.view: LoopView | None = None
         self._phase: Phase | None = None
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep_until = 0.0
@@ -187,7 +185,7 @@ class Guard:
     def _timed_out(self, phase: Phase, blocked: bool) -> BaseException:
         return pytest.fail.Exception(
             f"{phase.what} did not end within {phase.timeout:g} s (harness_timeout)\n"
-            + self._describe(blocked),
+            + describe(self.view, blocked=blocked),
             pytrace=False,
         )
 

@@ -18,6 +18,7 @@ from anyio import pytest_plugin as anyio_plugin
 from anyio.abc import TestRunner
 
 from ..backends import current_library
+from ..diagnostics import LoopView
 from ..watch import Crash, interrupt
 
 T = TypeVar("T")
@@ -42,11 +43,13 @@ class Lease:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: the way into the loop; ``None`` before a first step has run in it
         self.call_soon: CallSoon | None = None
+        self.view: LoopView | None = None
 
     def entered_loop(self) -> None:
         """Get to know the event loop; called in it, at the beginning of each step."""
         if self.call_soon is not None:
             return
+        self.view = LoopView.here()
         if current_library() == "trio":
             import trio
 

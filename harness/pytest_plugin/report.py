@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import traceback
 
-from anyio import get_running_tasks
+from ..core import live_connections
+from ..diagnostics import LoopView, format_tasks, format_threads
 
-from ..diagnostics import format_stack
+#: Columns of a report.
+WIDTH = 100
 
 
-def describe(blocked: bool) -> str:
-    """The tasks of the event loop, or the stacks of all threads if it is ``blocked``."""
-    if not blocked:
-        stacks = ((task.name, format_stack(task.coro)) for task in get_running_tasks())
-        return "\n".join(f"  {name}\n{stack}" for name, stack in stacks if stack)
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    lines = ["the event loop is blocked"]
-    for ident, frame in sys._current_frames().items():
-        if ident != threading.get_ident():
-            lines.append(f"  thread {names.get(ident, ident)}")
-            lines.append("".join(traceback.format_stack(frame)))
-    return "\n".join(lines)
+def describe(view: LoopView | None, *, blocked: bool) -> str:
+    """The tasks of the event loop and, if it is ``blocked``, the stacks of all threads.
+
+    :param view: the event loop of the test, if it has one yet
+    """
+    parts = []
+    if view is not None:
+        parts.append(format_tasks(view, connections=live_connections(), width=WIDTH))
+    if blocked:
+        what = "the main thread is blocked" if view is None else "the event loop is blocked"
+        loop_thread = None if view is None else view.thread_id
+        parts.append(
+            f"{what}; the threads:\n"
+            + format_threads(
+                skip={threading.get_ident()}, mark_loop_thread=loop_thread, width=WIDTH
+            )
+        )
+    return "\n".join(parts)

@@ -15,7 +15,6 @@ from .guard import Guard
 from .lease import Lease
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
-from .report import describe
 
 
 class Run:
@@ -62,6 +61,7 @@ class Run:
             return  # a fixture of another backend is torn down before this test's own are set up
         lease.entered_loop()
         self.guard.call_soon = lease.call_soon
+        self.guard.view = lease.view
 
     @contextmanager
     def interrupts_aside(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ class Run:
             if lease is not None:
                 lease.give_back()
         finally:
-            self.guard.call_soon = None
+            self.guard.call_soon = self.guard.view = None
 
 
 class Interrupted(Exception):
@@ -115,9 +115,7 @@ def current_run(config: pytest.Config) -> Run | None:
 def _guard_of(config: pytest.Config) -> Guard:
     guard = config.stash.get(_guard_key, None)
     if guard is None:
-        guard = config.stash[_guard_key] = Guard(
-            describe, lambda report: end_the_run(config, report)
-        )
+        guard = config.stash[_guard_key] = Guard(lambda report: end_the_run(config, report))
     return guard
 
 

@@ -69,7 +69,7 @@ async def outer():
 
 
 GOLDEN = """\
-- the test and its fixtures
+- the test
     tests/diagnostics/test_tree.py:0 in test_the_same_text_on_every_backend: tree = look()
     is running now
 - server 'chat'
@@ -204,7 +204,7 @@ async def test_while_the_loop_makes_no_turn(harness, how):
         block()
     reporter.join()
     head, rest = about_the_test(trees[0])
-    assert head[0] == "- the test and its fixtures"
+    assert head[0] == "- the test"
     assert head[-1] == "    is running now"
     assert re.search(r"in (\S+\.)?test_while_the_loop_makes_no_turn: (spin|block)\(\)$", head[1])
     assert re.search(r"in (\S+\.)?(spin: while|block: while|spin: entered|block: ent)", head[2])
@@ -235,7 +235,7 @@ async def test_a_callback_that_blocks_the_loop_is_shown(anyio_backend):
     assert lines[0] == "- a callback of the event loop"
     end = lines.index("    is running now")
     assert any(re.search(r"in (\S+\.)?callback: trees\.append", line) for line in lines[1:end])
-    assert lines[end + 1] == "- the test and its fixtures"
+    assert lines[end + 1] == "- the test"
     assert lines[-1] == "    waits for an event"
 
 
@@ -385,7 +385,7 @@ async def test_dump_works_in_a_worker_thread_and_after_the_end(harness):
     tree = await anyio.to_thread.run_sync(harness.dump)
     assert "waits for a thread: Harness.dump" in tree
     await harness.aclose()
-    assert harness.dump().startswith("- the test and its fixtures\n")
+    assert harness.dump().startswith("- the test\n")
 
 
 @pytest.mark.harness(backends=["asyncio", "uvloop"])
@@ -430,4 +430,4 @@ async def test_system_tasks_of_trio_are_left_out_unless_they_run_user_code(anyio
     await settle()
     tree = format_tasks(LoopView.here())
     scope.cancel()
-    assert re.findall(r"^ *- (.*)", tree, re.MULTILINE) == ["the test and its fixtures", "mine"]
+    assert re.findall(r"^ *- (.*)", tree, re.MULTILINE) == ["the test", "mine"]

@@ -52,7 +52,7 @@ async def test_an_event(anyio_backend):
 async def test_a_lock_says_who_has_it(anyio_backend):
     lock = anyio.Lock()
     async with lock:
-        expected = "waits for a lock, held by 'the test and its fixtures'"
+        expected = "waits for a lock, held by 'the test'"
         assert await wait_of(lock.acquire) == expected
         assert await wait_of(anyio.Condition(lock).acquire) == expected
 
@@ -438,7 +438,7 @@ async def test_trios_own_waits(anyio_backend):
     await lock.acquire()
     send, receive = trio.open_memory_channel(0)
     assert await wait_of(trio.Event().wait) == "waits for an event"
-    assert await wait_of(lock.acquire) == "waits for a lock, held by 'the test and its fixtures'"
+    assert await wait_of(lock.acquire) == "waits for a lock, held by 'the test'"
     assert await wait_of(receive.receive) == (
         "waits to receive from a memory channel: its buffer is empty"
     )

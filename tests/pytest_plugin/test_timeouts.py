@@ -95,7 +95,7 @@ def test_whatever_hangs_is_ended(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
     pytester.makeini("[pytest]\nharness_cancel_timeout = 0.1")
-    pytester.makepyfile(HANGS)
+    pytester.makepyfile(test_it=HANGS)
     result = run_pytest(
         f"--harness-backends={backend}", "--harness-transports=memory", "-rA", "-W", "error"
     )
@@ -103,9 +103,9 @@ def test_whatever_hangs_is_ended(
     result.assert_outcomes(passed=4, failed=8, errors=5)
     output = result.stdout.str()
     for name in ("waits", "turns", "blocks", "spins", "shields_itself"):
-        assert f"FAILED test_whatever_hangs_is_ended.py::test_{name}[{backend}-memory]" in output
+        assert f"FAILED test_it.py::test_{name}[{backend}-memory]" in output
     for name in ("setup", "teardown", "two_teardowns", "group_of_a_fixture", "blocked_setup"):
-        assert f"ERROR test_whatever_hangs_is_ended.py::test_{name}[{backend}-memory]" in output
+        assert f"ERROR test_it.py::test_{name}[{backend}-memory]" in output
         assert f"torn down: test_{name}" in output
     for where in (
         "the body of * did not end within 0.3 s (harness_timeout)",
@@ -130,7 +130,7 @@ def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
     pytester.makepyfile(
-        """
+        test_it="""
         import pytest, signal, time
 
         @pytest.mark.harness(timeout=0.3)
