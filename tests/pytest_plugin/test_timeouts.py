@@ -97,7 +97,7 @@ def test_whatever_hangs_is_ended(
     pytester.makeini("[pytest]\nharness_cancel_timeout = 0.1")
     pytester.makepyfile(test_it=HANGS)
     result = run_pytest(
-        f"--harness-backends={backend}", "--harness-transports=memory", "-rA", "-W", "error"
+        f"--harness-backends={backend}", "--harness-transports=memory", "-rA", "-s", "-W", "error"
     )
     # Each test that hangs in its teardown has passed before, and then is an error.
     result.assert_outcomes(passed=4, failed=8, errors=5)
