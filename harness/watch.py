@@ -118,7 +118,7 @@ class Watch:
             # Leaving an `async with` after a failed assertion can itself make a handler crash. The
             # cancellation then takes the place of the assertion, which stays in its context.
             if self._crashes:
-                self._unwinding = exc.__context__
+                self._unwinding = _unwound_by(exc)
                 place = innermost_user_line(exc.__traceback__)
                 if place is not None:
                     add_note(self._crashes[0].exception, f"(the test was at {place})")
@@ -252,6 +252,18 @@ def listening_watch() -> Watch | None:
 def is_final(error: BaseException) -> bool:
     """Whether ``error`` ends the whole run, whatever else went wrong."""
     return isinstance(error, (KeyboardInterrupt, SystemExit))
+
+
+def _unwound_by(cancellation: BaseException) -> BaseException | None:
+    """What was on its way through the user's code when ``cancellation`` took its place.
+
+    Streams wait inside ``except BlockingIOError``, so that is often the context; it was caught
+    where it was raised and has no line of the user's in its traceback.
+    """
+    context = cancellation.__context__
+    while context is not None and innermost_user_line(context.__traceback__) is None:
+        context = context.__context__
+    return context
 
 
 def is_consequence(error: BaseException | None) -> bool:

@@ -286,3 +286,28 @@ def test_a_crash_is_the_failure_in_every_mode(
     pytester.makepyfile(SERVERS + CRASHES["in a handler"] + NEXT.replace("STOPPED", "[]"))
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", mode=mode)
     result.assert_outcomes(passed=1, failed=1)
+
+
+def test_what_streams_catch_while_they_wait_is_no_second_failure(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """On asyncio, a unix stream waits inside of ``except BlockingIOError``."""
+    pytester.makepyfile(
+        SERVERS
+        + """
+    async def test_crash(harness):
+        async def child():
+            await client.send(b"x")
+            raise LookupError("the handler crashed")
+
+        server = await harness.serve(endless)
+        client = await server.connect()
+        harness.task_group.start_soon(child)
+        while True:
+            await client.receive()
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=unix")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E * LookupError: the handler crashed"])
+    result.stdout.no_fnmatch_line("*BlockingIOError*")

@@ -32,6 +32,7 @@ async def correct(stream: ByteStream) -> None:
         await stream.receive()
 
 
+@pytest.mark.harness(transports=["tcp"])
 @pytest.mark.parametrize("handler", [buggy, correct])
 class TestDisk:
     async def test_first(self, harness: Harness, handler) -> None:

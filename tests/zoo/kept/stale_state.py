@@ -29,6 +29,7 @@ class Correct(Buggy):
         self.members = []
 
 
+@pytest.mark.harness(transports=["tcp"])
 @pytest.mark.parametrize("chat", [Buggy, Correct])
 class TestChat:
     async def test_first(self, harness: Harness, chat) -> None:

@@ -36,6 +36,7 @@ async def use(report) -> None:
     assert metrics == ["requests"]
 
 
+@pytest.mark.harness(transports=["tcp"])
 @pytest.mark.parametrize("report", [buggy, correct])
 class TestReports:
     async def test_first(self, harness: Harness, report) -> None:
