@@ -61,4 +61,3 @@ async def test_dropped_clients(harness: Harness, handler) -> None:
     await server.drop_connections()
     with pytest.raises(EndOfStream):
         await client.receive()
-    kept.clear()

@@ -48,4 +48,3 @@ async def test_proxy(harness: Harness, handler) -> None:
     client = await server.connect()
     assert await client.receive() == b"ready"
     await server.wait_connections(0)
-    pool.clear()

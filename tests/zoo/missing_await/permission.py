@@ -9,7 +9,6 @@ from anyio.lowlevel import checkpoint
 from harness import Harness
 
 FOUND = [r"coroutine 'allowed' was never awaited", r"^E +AssertionError: .*b'secret'"]
-NEEDS = "leaks"
 
 
 async def allowed(token: bytes) -> bool:

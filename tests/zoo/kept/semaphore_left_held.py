@@ -1,22 +1,25 @@
-"""A lock in a global is still held by a handler of the test before, which was cancelled."""
+"""A semaphore in a global is still held by a handler of the test before, which was cancelled.
+
+(Of a lock, trio would say that its owner is gone.)
+"""
 
 from __future__ import annotations
 
 import pytest
-from anyio import Lock
+from anyio import Semaphore
 from anyio.abc import ByteStream
 
 from harness import Harness
 
 FOUND = [
     r"(?i)time(d )?[- ]?out",
-    r"lock_left_locked\.py:\d+ in buggy: await disk\.acquire\(\)",
+    r"semaphore_left_held\.py:\d+ in buggy: await disk\.acquire\(\)",
 ]
 NEEDS = "timeout"
 FAILS = "test_second"
 
-disk = Lock()
-own_disk = Lock()
+disk = Semaphore(1)
+another_disk = Semaphore(1)
 
 
 async def buggy(stream: ByteStream) -> None:
@@ -27,7 +30,7 @@ async def buggy(stream: ByteStream) -> None:
 
 
 async def correct(stream: ByteStream) -> None:
-    async with own_disk:
+    async with another_disk:
         await stream.send(b"ready")
         await stream.receive()
 
