@@ -12,6 +12,8 @@ from harness import Harness
 
 FOUND = [r"leaked (sub)?process", r"created at .*subprocess\.py:\d+ in buggy: .*open_process"]
 NEEDS = "leaks"
+#: A loop of uvloop that has a living child process hangs when it is closed.
+ALONE = True
 
 #: Copies its input, and so ends with this process at the latest.
 COPY = [
