@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +62,21 @@ class WrongBackend(RuntimeError):
     """A test runs on another event loop than the one it was made for."""
 
 
-def check_running(backend: Backend) -> None:
-    """Raise :exc:`WrongBackend` unless ``backend`` is what runs here and now."""
+def check_running(backend: Backend, holders: Sequence[object] = ()) -> None:
+    """Raise :exc:`WrongBackend` unless ``backend`` is what runs here and now.
+
+    :param holders: the fixtures that keep the event loop, in words, if that is known
+    """
     library = current_library()
     if library == backend.library and backend.is_running():
         return
+    held = "A module-, class- or session-scoped async fixture holds"
+    if holders:
+        held = f"{' and '.join(str(holder) for holder in holders)} holds"
+        held = held[0].upper() + held[1:]
     raise WrongBackend(
         f"this test was made for the backend {backend.name!r} but runs on {describe_running()}. "
-        "A module-, class- or session-scoped async fixture holds an event loop of another backend; "
+        f"{held} an event loop of another backend; "
         "give that fixture the same backend (let it use `anyio_backend`), or a function scope"
     )
 

@@ -207,3 +207,8 @@ def _place(frame: FrameType, line: int) -> str:
     name = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11
     source = linecache.getline(code.co_filename, line).strip()
     return f"{code.co_filename}:{line} in {name}: {source}"
+
+
+def place_of(frame: FrameType, line: int | None = None) -> str:
+    """``file:line in name: source`` for the line at which ``frame`` is, or was."""
+    return _place(frame, frame.f_lineno if line is None else line)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import pytest
 
-from . import bodies, run
+from . import bodies, forbidden, rivals, run, unrun
 from .fixtures import harness, transport
+from .loops import Loops, loops_key
 from .matrix import pytest_generate_tests, pytest_pycollect_makeitem
 from .options import pytest_addhooks, pytest_addoption, read_settings, settings_key
 from .summary import Summary, pytest_runtest_makereport
@@ -20,10 +21,12 @@ from .summary import Summary, pytest_runtest_makereport
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[settings_key] = read_settings(config)
+    loops = config.stash[loops_key] = Loops()
+    config.pluginmanager.register(loops, "harness-loops")
+    for each in (run, bodies, unrun, rivals, forbidden):
+        config.pluginmanager.register(each, each.__name__)
     if settings.summary:
         config.pluginmanager.register(Summary(settings), "harness-summary")
-    config.pluginmanager.register(run, "harness-run")
-    config.pluginmanager.register(bodies, "harness-bodies")
 
 
 __all__ = [

@@ -15,6 +15,7 @@ from ..diagnostics import TEST, without_machinery
 from ..steps import FixtureTask, adopt, apart
 from ..watch import Watch
 from .fixtures import open_like
+from .loops import loops_key
 from .options import Settings, settings_key
 from .run import Run, current_run
 
@@ -172,7 +173,7 @@ def _watched(test: Body, item: pytest.Function, settings: Settings, run: Run) ->
     @functools.wraps(test)
     async def body(**arguments: Any) -> None:
         __tracebackhide__ = True
-        check_running(backend)
+        check_running(backend, item.config.stash[loops_key].holders())
         run.entered_loop()
         watch = Watch(hears_fixtures_of(item.config))
         step = functools.partial(watch.run, functools.partial(test, **arguments))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -16,19 +16,30 @@ PLUGIN = "harness.pytest_plugin"
 Definitions = Mapping[str, Sequence["pytest.FixtureDef[Any]"]]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: Any
+) -> Generator[None, object, object]:
     """Give ``anyio_backend`` to async tests that have the marker and no fixture that brings it.
 
     Later, at ``pytest_collection_modifyitems``, AnyIO would rebuild the item and drop the test's
-    own parameters.
+    own parameters. Only while the item is made: the function may be inherited by another class,
+    which has no marker.
     """
     function = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
     if not iscoroutinefunction(function) or not collector.istestfunction(obj, name):
-        return
-    own = getattr(obj, "pytestmark", ())
-    if any(mark.name == MARKER for mark in own) or collector.get_closest_marker(MARKER):
-        pytest.mark.usefixtures("anyio_backend")(obj)
+        return (yield)
+    own = getattr(obj, "pytestmark", None)
+    if not (any(mark.name == MARKER for mark in own or ()) or collector.get_closest_marker(MARKER)):
+        return (yield)
+    pytest.mark.usefixtures("anyio_backend")(obj)
+    try:
+        return (yield)
+    finally:
+        if own is None:
+            del obj.pytestmark
+        else:
+            obj.pytestmark = own
 
 
 class BadMarker(pytest.UsageError, pytest.Collector.CollectError):  # type: ignore[misc]  # @final
@@ -68,6 +79,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             marks.append(pytest.mark.parametrize("transport", names, indirect=True))
     for each in reversed(marks):
         metafunc.definition.add_marker(each, append=False)
+    if marks:
+        _give_way(metafunc, [each.mark for each in marks])
+
+
+def _give_way(metafunc: pytest.Metafunc, marks: Sequence[pytest.Mark]) -> None:
+    """Leave out the parameters of ``marks`` that a ``pytest_generate_tests`` of the project gives.
+
+    pytest turns marks into parameters behind the hooks of projects. The marks have to stay, since
+    ``_pytest/fixtures.py``, ``FixtureManager.pytest_generate_tests``, which comes before those
+    hooks, parametrizes whatever no mark does.
+    """
+    parametrize = metafunc.parametrize
+    given: dict[str, bool] = {}  # name -> whether it was by one of the marks
+
+    def parametrize_once(argnames: Any, *args: Any, **arguments: Any) -> None:
+        ours = any(arguments.get("_param_mark") is mark for mark in marks)
+        names = _names(argnames)
+        if ours and any(name in given for name in names):
+            return
+        for name in names:
+            if given.get(name):
+                raise BadMarker(
+                    f"{metafunc.definition.nodeid}: a pytest_generate_tests parametrizes {name!r} "
+                    "when the harness has done so already. It is too late there for the project's "
+                    "own parameters to count: take `trylast` away from the hook"
+                )
+            given[name] = ours
+        parametrize(argnames, *args, **arguments)
+
+    metafunc.parametrize = parametrize_once  # type: ignore[method-assign]
 
 
 _marker_key = pytest.StashKey["Marked | None"]()
@@ -106,10 +147,13 @@ def _backends(settings: Settings, selection: Selection) -> pytest.MarkDecorator:
 
 def _parametrized_names(metafunc: pytest.Metafunc) -> Iterable[str]:
     for mark in metafunc.definition.iter_markers("parametrize"):
-        names: Any = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
-        if isinstance(names, str):
-            names = [name.strip() for name in names.split(",")]
-        yield from names
+        yield from _names(mark.args[0] if mark.args else mark.kwargs.get("argnames", ()))
+
+
+def _names(argnames: str | Iterable[str]) -> list[str]:
+    if isinstance(argnames, str):
+        return [name.strip() for name in argnames.split(",")]
+    return list(argnames)
 
 
 def _is_from(definitions: Definitions, fixture: str, module: str) -> bool:

@@ -20,12 +20,13 @@ from . import hooks
 MARKER = "harness"
 MARKER_HELP = (
     "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds, "
-    "timeout=seconds, catch_loop_exceptions=bool): "
+    "timeout=seconds, catch_loop_exceptions=bool, forbid_get_event_loop=bool): "
     "run the test with the harness, and say how. backends and transports: names to run on; "
     "grace: how long handlers may finish at the end; "
     "cancel_timeout: how long a cancelled handler may take to stop; "
     "timeout: how long setup, body and teardown may take each, 0 for as long as they like; "
-    "catch_loop_exceptions: whether what a callback of the event loop raises fails the test."
+    "catch_loop_exceptions: whether what a callback of the event loop raises fails the test; "
+    "forbid_get_event_loop: fail if asyncio.get_event_loop() is called."
 )
 
 
@@ -51,6 +52,7 @@ class Marked:
     cancel_timeout: float | None = None
     timeout: float | None = None
     catch_loop_exceptions: bool | None = None
+    forbid_get_event_loop: bool | None = None
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Settings:
     cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT
     timeout: float = DEFAULT_TIMEOUT
     summary: bool = True
+    forbid_get_event_loop: bool = False
     _missing: dict[str, str | None] = field(default_factory=dict)
 
     def backend_of(self, anyio_backend: object) -> Backend:
@@ -150,6 +153,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=True,
         help="print the matrix of backends and transports at the end of a run (default: true)",
     )
+    parser.addini(
+        "harness_forbid_get_event_loop",
+        type="bool",
+        default=False,
+        help="fail harness tests that call asyncio.get_event_loop() (default: false)",
+    )
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -196,6 +205,7 @@ def read_settings(config: pytest.Config) -> Settings:
         cancel_timeout=_seconds(config, "harness_cancel_timeout"),
         timeout=_seconds(config, "harness_timeout", option="--harness-timeout"),
         summary=bool(config.getini("harness_summary")),
+        forbid_get_event_loop=bool(config.getini("harness_forbid_get_event_loop")),
     )
     if settings.selected_backends.explicit:
         refuse_missing(settings, settings.selected_backends.names)
@@ -245,9 +255,9 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
         if name == "backends":
             refuse_missing(settings, names, f"{where}: ")
         return Selection(names, explicit=True)
-    if name == "catch_loop_exceptions":
+    if name in ("catch_loop_exceptions", "forbid_get_event_loop"):
         if not isinstance(value, bool):
-            raise pytest.UsageError(f"{where} takes True or False, not {value!r}")
+            raise pytest.UsageError(f"{where} must be True or False, not {value!r}")
         return value
     try:
         return checked_grace(value, name)  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+"""Plugins that take async tests for themselves are refused, where the harness would run the test.
+
+pytest-asyncio in auto mode and pytest-trio's ``trio_mode`` claim every async test. A test of the
+harness would have its backend in its name and run on another, silently. A project that has such a
+plugin and the harness, and no test of the harness yet, is left alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any
+
+import pytest
+
+from .matrix import marker_of_run
+from .options import settings_key
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Last, because pytest-trio puts its marks on in this hook; and deselected tests are gone."""
+    asyncio = _is_loaded(config, "pytest_asyncio.plugin")
+    trio = _is_loaded(config, "pytest_trio.plugin")
+    if not (asyncio or trio):
+        return
+    settings = config.stash[settings_key]
+    for item in items:
+        if not _is_async(item) or marker_of_run(item, settings) is None:
+            continue
+        if asyncio and _asyncio_mode(config) == "auto":
+            raise pytest.UsageError(
+                f"{item.nodeid} is a test of the harness, but pytest-asyncio is in auto mode: it "
+                "takes every async test and fixture for itself, and would run this one on "
+                "asyncio's default event loop, whatever backend is in its name. "
+                "Set `asyncio_mode = strict`, with @pytest.mark.asyncio on the tests and "
+                "@pytest_asyncio.fixture on the fixtures that pytest-asyncio is to run; "
+                "or run the tests of the harness apart, with `-p no:asyncio`"
+            )
+        if asyncio and item.get_closest_marker("asyncio") is not None:
+            raise pytest.UsageError(
+                f"{item.nodeid} is a test of the harness, but it has @pytest.mark.asyncio: "
+                "pytest-asyncio would run it on asyncio's default event loop, whatever backend is "
+                "in its name. Take that marker away from the test, its class or its module; "
+                'for asyncio alone write @pytest.mark.harness(backends=["asyncio"])'
+            )
+        if trio and item.get_closest_marker("trio") is not None:
+            cure = (
+                "Take `trio_mode` out of the ini file, or the import of "
+                "pytest_trio.enable_trio_mode out of conftest.py, and put @pytest.mark.trio on "
+                "the tests that pytest-trio is to run; or run the tests of the harness apart, "
+                "with `-p no:trio`"
+            )
+            if any(mark.name == "trio" and not mark.kwargs for mark in item.iter_markers()):
+                cure = (
+                    "Take that marker away from the test, its class or its module; "
+                    'for trio alone write @pytest.mark.harness(backends=["trio"])'
+                )
+            raise pytest.UsageError(
+                f"{item.nodeid} is a test of the harness, but pytest-trio has marked it with "
+                "@pytest.mark.trio (`trio_mode`), or the project has: pytest-trio would run it on "
+                f"trio, whatever backend is in its name. {cure}"
+            )
+
+
+def _is_loaded(config: pytest.Config, module: str) -> bool:
+    plugin = sys.modules.get(module)
+    return plugin is not None and config.pluginmanager.is_registered(plugin)
+
+
+def _asyncio_mode(config: pytest.Config) -> str:
+    """``pytest_asyncio/plugin.py``, ``_get_asyncio_mode``."""
+    mode = config.getoption("asyncio_mode", None)
+    return str(config.getini("asyncio_mode") if mode is None else mode)
+
+
+def _is_async(item: pytest.Item) -> bool:
+    """Whether a plugin for async code has to do with ``item``: its function, or a fixture."""
+    function: Any = getattr(item, "obj", None)
+    if hasattr(function, "hypothesis"):
+        function = function.hypothesis.inner_test
+    if iscoroutinefunction(function):
+        return True
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    functions = (chain[-1].func for chain in definitions.values())
+    return any(iscoroutinefunction(each) or isasyncgenfunction(each) for each in functions)
