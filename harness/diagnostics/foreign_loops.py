@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType, TracebackType
@@ -29,12 +29,12 @@ NOT_ENTERED = ("_pytest", "pytest", "pluggy", "logging", "threading", "unittest"
 
 @dataclass(frozen=True)
 class Found:
-    """A variable that leads to a loop.
+    """An object that belongs to a loop, and the way of the code to it.
 
     :ivar loop: an asyncio event loop, or a ``trio.lowlevel.TrioToken``
-    :ivar name: the variable, as code would write it
-    :ivar value: what it holds
-    :ivar place: where the code that has the variable was
+    :ivar name: the object, as code would write it: ``client._writer``
+    :ivar value: the object
+    :ivar place: where the code was
     """
 
     loop: object
@@ -48,28 +48,47 @@ class Found:
         return f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
 
 
-def find_loop(traceback: TracebackType | None, wanted: Callable[[object], bool]) -> Found | None:
-    """The variable that leads to a loop that is ``wanted``, in the words of the user's code.
+#: From an object that was looked for to its loop, and ``None`` for any other object.
+Goal = Callable[[object], "object | None"]
 
-    The loop is looked for from the innermost frame on, since that is where the error was raised;
-    the variable from the outermost, since that is the code that a reader knows.
+
+def find_loop(traceback: TracebackType | None, wanted: Callable[[object], bool]) -> Found | None:
+    """The object that belongs to a loop that is ``wanted``, in the words of the user's code.
+
+    The object is looked for from the innermost frame on, since that is where the error was raised;
+    its name from the outermost, since that is the code that a reader knows.
     """
-    frames = [each.tb_frame for each in _walk(traceback)]
-    lines = {id(each.tb_frame): each.tb_lineno for each in _walk(traceback)}
+
+    def belongs(value: object) -> object | None:
+        loop = loop_of(value)
+        return loop if loop is not None and wanted(loop) else None
+
+    steps = list(_walk(traceback))
     inner: Found | None = None
-    for frame in reversed(frames):
-        inner = _search(frame, lines, wanted)
-        if inner is not None:
-            break
+    for step in reversed(steps):
+        found = None
+        if inner is not None:  # the loop alone does not say who has kept it
+            found = _search(step, _exactly(inner.loop, inner.loop))
+        if found is None or found.value is found.loop:
+            found = _search(step, belongs)
+        if found is not None:
+            inner = found
+            if found.value is not found.loop:
+                break
     if inner is None:
         return None
-    loop = inner.loop
-    for frame in frames:
-        if not is_machinery(frame):
-            outer = _search(frame, lines, lambda each: each is loop)
-            if outer is not None and outer.value is not loop:
-                return outer
+    loop, value = inner.loop, inner.value
+    for goal in (_exactly(value, loop), lambda each: loop if loop_of(each) is loop else None):
+        for step in steps:
+            if not is_machinery(step.tb_frame):
+                outer = _search(step, goal)
+                if outer is not None:
+                    return outer
     return inner
+
+
+def _exactly(value: object, loop: object) -> Goal:
+    return lambda each: loop if each is value else None
 
 
 def _walk(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -78,24 +97,20 @@ def _walk(traceback: TracebackType | None) -> Iterator[TracebackType]:
         traceback = traceback.tb_next
 
 
-def _search(
-    frame: FrameType, lines: Mapping[int, int], wanted: Callable[[object], bool]
-) -> Found | None:
-    """The variable of ``frame`` from which the way to a loop is the shortest."""
-    best: tuple[int, str, object, object] | None = None
-    for name, value in _variables(frame):
-        found = _way_to_loop(value, wanted)
-        if found is None:
+def _search(step: TracebackType, goal: Goal) -> Found | None:
+    """What the variables of a frame lead to by the shortest way; a mere loop comes last."""
+    best: tuple[int, Found] | None = None
+    for name, value in _variables(step.tb_frame):
+        way = _way(name, value, goal)
+        if way is None:
             continue
-        steps, loop = found
-        # The loop itself is the last resort: it says nothing about who has kept it.
-        steps = steps or DEEP + 1
-        if best is None or steps < best[0]:
-            best = (steps, name, value, loop)
-    if best is None:
-        return None
-    _, name, value, loop = best
-    return Found(loop, name, value, place_of(frame, lines[id(frame)]))
+        length, (name, value), loop = way
+        if value is loop:
+            length = DEEP + 1
+        if best is None or length < best[0]:
+            place = place_of(step.tb_frame, step.tb_lineno)
+            best = (length, Found(loop, name, value, place))
+    return None if best is None else best[1]
 
 
 def _variables(frame: FrameType) -> Iterator[tuple[str, object]]:
@@ -114,25 +129,26 @@ def _variables(frame: FrameType) -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-def _way_to_loop(root: object, wanted: Callable[[object], bool]) -> tuple[int, object] | None:
-    """The steps from ``root`` to the nearest loop that is ``wanted``, and that loop."""
-    queue = deque([(0, root)])
+def _way(name: str, root: object, goal: Goal) -> tuple[int, tuple[str, object], object] | None:
+    """The steps from ``root`` to the nearest goal; that goal, by name; and its loop.
+
+    An object that merely holds a loop is named in the place of the loop.
+    """
+    queue = deque([(0, name, root, (name, root))])
     seen = {id(root)}
     kept = [root]  # an object that is made on the way must not leave its id to another
     while queue:
-        steps, value = queue.popleft()
-        loop = loop_of(value)
+        steps, name, value, holder = queue.popleft()
+        loop = goal(value)
         if loop is not None:
-            if wanted(loop):
-                return steps + (loop is not value), loop
+            return steps, (holder if value is loop else (name, value)), loop
+        if steps == DEEP or len(seen) > MANY or loop_of(value) is not None:
             continue
-        if steps == DEEP or len(seen) > MANY:
-            continue
-        for child in _held_by(value):
+        for label, child in _held_by(value):
             if id(child) not in seen:
                 seen.add(id(child))
                 kept.append(child)
-                queue.append((steps + 1, child))
+                queue.append((steps + 1, name + label, child, (name, value)))
     return None
 
 
@@ -159,24 +175,30 @@ _LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None))
 _NOT_FOLLOWED = (type, ModuleType, FunctionType, MethodType, FrameType, TracebackType, CodeType)
 
 
-def _held_by(value: object) -> Iterable[object]:
+def _held_by(value: Any) -> Iterator[tuple[str, object]]:
+    """What ``value`` holds, with what code would add to its name to get there."""
     cls = type(value)
     if issubclass(cls, (*_LEAVES, *_NOT_FOLLOWED, BaseException)):
-        return ()
-    if cls in (list, tuple, set, frozenset, deque):
-        return list(value)[:MANY]  # type: ignore[call-overload, no-any-return]
+        return
+    if cls in (list, tuple, deque):
+        yield from ((f"[{position}]", each) for position, each in enumerate(list(value)[:MANY]))
+        return
+    if cls in (set, frozenset):
+        yield from (("{...}", each) for each in list(value)[:MANY])
+        return
     if cls is dict:
-        return list(value.values())[:MANY]  # type: ignore[attr-defined]
+        for key, each in list(value.items())[:MANY]:
+            yield (f"[{key!r}]" if isinstance(key, (str, int)) else "[...]"), each
+        return
     if str(cls.__module__).partition(".")[0] in NOT_ENTERED:
-        return ()
-    children: list[object] = []
+        return
     try:
-        children.extend(object.__getattribute__(value, "__dict__").values())
+        attributes = dict(object.__getattribute__(value, "__dict__"))
     except Exception:
-        children = []  # no __dict__, or one that is computed and fails
+        attributes = {}  # no __dict__, or one that is computed and fails
     for base in cls.__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             with suppress(AttributeError):  # not set, or mangled
-                children.append(object.__getattribute__(value, name))
-    return children
+                attributes[name] = object.__getattribute__(value, name)
+    yield from ((f".{name}", each) for name, each in attributes.items())

@@ -40,6 +40,8 @@ OF_ANOTHER_LOOP = (
 )
 #: ``trio/_core/_run.py``: trio was called where no trio runs.
 NOT_IN_TRIO = "must be called from async context"
+#: ``asyncio/tasks.py`` and uvloop, about a checkpoint of trio.
+TRIO_IN_ASYNCIO = "Task got bad yield: <class 'trio."
 #: ``asyncio/events.py``: asyncio was called where no asyncio runs.
 NOT_IN_ASYNCIO = "no running event loop"
 
@@ -144,7 +146,7 @@ class Loops:
         if not isinstance(error, (RuntimeError, ValueError)):
             return None
         message = str(error)
-        if message == NOT_IN_TRIO:
+        if message == NOT_IN_TRIO or message.startswith(TRIO_IN_ASYNCIO):
             return _about_wrong_library(error, item, "trio")
         if message == NOT_IN_ASYNCIO:
             return _about_wrong_library(error, item, "asyncio")
@@ -163,37 +165,36 @@ class Loops:
         if found is None or own is None:
             return None
         return (
-            f"({_object(found)} belongs to the event loop of this test, which had ended by then: "
-            "finish with it before that, in the test or in the teardown of an async fixture)"
+            f"({_object(found)} belongs to the event loop of this test, which had ended when it "
+            f"was used at {found.place}\n"
+            "Finish with it before that, in the test or in the teardown of an async fixture)"
         )
 
     def _about_foreign(self, found: Found, item: pytest.Item) -> str:
         owner = self._made_for.get(found.loop)
+        cure = "Make it"
         if owner is None:
             whose = (
-                "an event loop that no test or async fixture has been run on, such as one of "
+                "an event loop that no test or async fixture runs on, such as one of "
                 "asyncio.run() or new_event_loop(), at import or in a sync fixture"
-            )
-            cure = "Make it"
-        elif owner.outlives_its_test:
-            whose = f"the event loop of {owner}"
-            cure = (
-                f"Make it in {owner.fixture!r} and let this test use that fixture, or make it"
-                if owner.nodeid != item.nodeid
-                else "Make it"
             )
         else:
             whose = f"the event loop of {owner}"
-            cure = "Every test has an event loop of its own: make it"
+            if not owner.outlives_its_test:
+                cure = "Every test has an event loop of its own: make it"
+            elif owner.nodeid != item.nodeid:
+                cure = (
+                    f"Make it in {owner.fixture!r} and let this test use that fixture, or make it"
+                )
         return (
-            f"({_object(found)} was made in {whose}. {cure} in the test that uses it, or in an "
-            "async fixture of function scope; not at import, and not to be kept in a global, "
-            "a class or a cache)"
+            f"({_object(found)} was made in {whose}, and used at {found.place}\n"
+            f"{cure} in the test that uses it or in an async fixture of function scope; "
+            "keep it in no global, class or cache)"
         )
 
 
 def _object(found: Found) -> str:
-    return f"`{found.name}`, a {found.type_name}, used at {found.place},"
+    return f"`{found.name}`, of type {found.type_name},"
 
 
 def _about_wrong_library(error: BaseException, item: pytest.Item, called: str) -> str | None:

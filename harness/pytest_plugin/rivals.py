@@ -20,8 +20,8 @@ from .options import settings_key
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Last, because pytest-trio puts its marks on in this hook; and deselected tests are gone."""
-    asyncio = _is_loaded(config, "pytest_asyncio.plugin")
-    trio = _is_loaded(config, "pytest_trio.plugin")
+    asyncio = is_loaded(config, "pytest_asyncio.plugin")
+    trio = is_loaded(config, "pytest_trio.plugin")
     if not (asyncio or trio):
         return
     settings = config.stash[settings_key]
@@ -63,7 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             )
 
 
-def _is_loaded(config: pytest.Config, module: str) -> bool:
+def is_loaded(config: pytest.Config, module: str) -> bool:
+    """Whether a plugin is there, by its module: its name depends on how it was loaded."""
     plugin = sys.modules.get(module)
     return plugin is not None and config.pluginmanager.is_registered(plugin)
 

@@ -17,6 +17,7 @@ import pytest
 
 from .options import MARKER
 from .places import item_of, place_of_function
+from .rivals import is_loaded
 
 #: ``_pytest/python.py``, ``async_fail``.
 PYTEST_ON_TESTS = "async def functions are not natively supported"
@@ -95,9 +96,9 @@ def _about_test(item: pytest.Function) -> str:
 
 def _other_plugins(config: pytest.Config) -> str:
     words = [
-        f"@pytest.mark.{name} for {distribution}"
-        for name, distribution in (("asyncio", "pytest-asyncio"), ("trio", "pytest-trio"))
-        if config.pluginmanager.has_plugin(name)
+        f"@pytest.mark.{name} for pytest-{name}"
+        for name in ("asyncio", "trio")
+        if is_loaded(config, f"pytest_{name}.plugin")
     ]
     return f" ({', '.join(words)})" if words else ""
 
@@ -121,7 +122,11 @@ def pytest_fixture_setup(
             return result
         if iscoroutine(result):
             result.close()
-        fixturedef.cached_result = None  # or the next test gets what this one was refused
+    # Nothing of this may be left to the next test: neither a value nor, in pytest 9.2, finalizers.
+    subrequest: Any = request
+    fixturedef.cached_result = (None, fixturedef.cache_key(subrequest), None)
+    fixturedef.finish(subrequest)
+    __tracebackhide__ = False  # with every frame hidden, pytest would add a line about that
     pytest.fail(_about_fixture(fixturedef, function, request), pytrace=False)
 
 
@@ -155,13 +160,8 @@ def _about_fixture(
             f"the test is not async, and {runs}: add `anyio_backend` to the arguments of {name!r}, "
             "or make the test async and let it use `harness` or @pytest.mark.anyio"
         )
-    force = {
-        "asyncio": f" (for pytest-asyncio: @pytest_asyncio.fixture on {name!r})",
-        "trio": " (for pytest-trio: @pytest.mark.trio on the test)",
-    }
-    for plugin, words in force.items():
-        if item.get_closest_marker(plugin) and request.config.pluginmanager.has_plugin(plugin):
-            cure += words
+    if is_loaded(request.config, "pytest_asyncio.plugin"):
+        cure += f"; for pytest-asyncio, write @pytest_asyncio.fixture on {name!r}"
     by_itself = ", which is autouse," if getattr(fixturedef, "_autouse", False) else ""
     return (
         f"{item.nodeid} uses the async fixture {name!r} ({place}){by_itself} "
