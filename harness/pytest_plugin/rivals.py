@@ -28,39 +28,62 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not _is_async(item) or marker_of_run(item, settings) is None:
             continue
-        if asyncio and _asyncio_mode(config) == "auto":
-            raise pytest.UsageError(
-                f"{item.nodeid} is a test of the harness, but pytest-asyncio is in auto mode: it "
-                "takes every async test and fixture for itself, and would run this one on "
-                "asyncio's default event loop, whatever backend is in its name. "
-                "Set `asyncio_mode = strict`, with @pytest.mark.asyncio on the tests and "
-                "@pytest_asyncio.fixture on the fixtures that pytest-asyncio is to run; "
-                "or run the tests of the harness apart, with `-p no:asyncio`"
-            )
-        if asyncio and item.get_closest_marker("asyncio") is not None:
-            raise pytest.UsageError(
-                f"{item.nodeid} is a test of the harness, but it has @pytest.mark.asyncio: "
-                "pytest-asyncio would run it on asyncio's default event loop, whatever backend is "
-                "in its name. Take that marker away from the test, its class or its module; "
-                'for asyncio alone write @pytest.mark.harness(backends=["asyncio"])'
-            )
-        if trio and item.get_closest_marker("trio") is not None:
-            cure = (
-                "Take `trio_mode` out of the ini file, or the import of "
-                "pytest_trio.enable_trio_mode out of conftest.py, and put @pytest.mark.trio on "
-                "the tests that pytest-trio is to run; or run the tests of the harness apart, "
-                "with `-p no:trio`"
-            )
-            if any(mark.name == "trio" and not mark.kwargs for mark in item.iter_markers()):
-                cure = (
-                    "Take that marker away from the test, its class or its module; "
-                    'for trio alone write @pytest.mark.harness(backends=["trio"])'
-                )
-            raise pytest.UsageError(
-                f"{item.nodeid} is a test of the harness, but pytest-trio has marked it with "
-                "@pytest.mark.trio (`trio_mode`), or the project has: pytest-trio would run it on "
-                f"trio, whatever backend is in its name. {cure}"
-            )
+        reason = (asyncio and _asyncio_takes(item)) or (trio and _trio_takes(item))
+        if not reason:
+            continue
+        message = f"{item.nodeid} is a test of the harness, but {reason}"
+        if not hasattr(config, "workerinput"):
+            raise pytest.UsageError(message)
+        # A worker of pytest-xdist that ends here takes the message with it.
+        item.stash[_refused_key] = message
+
+
+_refused_key = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    message = item.stash.get(_refused_key, None)
+    if message is not None:
+        pytest.fail(message, pytrace=False)
+
+
+def _asyncio_takes(item: pytest.Item) -> str | None:
+    if _asyncio_mode(item.config) == "auto":
+        return (
+            "pytest-asyncio is in auto mode: it takes every async test and fixture for itself, and "
+            "would run this one on asyncio's default event loop, whatever backend is in its name. "
+            "Set `asyncio_mode = strict`, with @pytest.mark.asyncio on the tests and "
+            "@pytest_asyncio.fixture on the fixtures that pytest-asyncio is to run; "
+            "or run the tests of the harness apart, with `-p no:asyncio`"
+        )
+    if item.get_closest_marker("asyncio") is not None:
+        return (
+            "it has @pytest.mark.asyncio: pytest-asyncio would run it on asyncio's default event "
+            "loop, whatever backend is in its name. Take that marker away from the test, its class "
+            'or its module; for asyncio alone write @pytest.mark.harness(backends=["asyncio"])'
+        )
+    return None
+
+
+def _trio_takes(item: pytest.Item) -> str | None:
+    mark = item.get_closest_marker("trio")
+    if mark is None:
+        return None
+    if "run" in mark.kwargs and any(mark is each for each in item.own_markers):
+        # pytest_trio/plugin.py, `automark`
+        return (
+            "pytest-trio's `trio_mode` is on: it takes every async test and fixture for itself, "
+            "and would run this one on trio, whatever backend is in its name. Take `trio_mode` out "
+            "of the ini file, or `pytest_trio.enable_trio_mode` out of conftest.py, and put "
+            "@pytest.mark.trio on the tests that pytest-trio is to run; or run the tests of the "
+            "harness apart, with `-p no:trio`"
+        )
+    return (
+        "it has @pytest.mark.trio: pytest-trio would run it on trio, whatever backend is in its "
+        "name. Take that marker away from the test, its class or its module; for trio alone write "
+        '@pytest.mark.harness(backends=["trio"])'
+    )
 
 
 def is_loaded(config: pytest.Config, module: str) -> bool:
