@@ -108,7 +108,8 @@ class Loops:
                     yield runner
                 finally:
                     # Again, since trio's run begins with the first call of the runner.
-                    self._remember(_loop_of_runner(runner), owner)
+                    now = owner.fixture is None  # else this is the fixture's teardown
+                    self._remember(_loop_of_runner(runner), owner, now=now)
                     self._leases.remove(owner)
                     taken.remove(runner)
 
@@ -120,12 +121,14 @@ class Loops:
             for runner in taken:
                 self._remember(_loop_of_runner(runner), owner)
 
-    def _remember(self, loop: object | None, owner: Owner) -> None:
+    def _remember(self, loop: object | None, owner: Owner, *, now: bool = True) -> None:
+        """Record ``owner`` as the one whose loop it is, and as the one who runs on it ``now``."""
         if loop is None:
             return
         try:
             self._made_for.setdefault(loop, owner)
-            self._last = (owner.nodeid, ref(loop))
+            if now:
+                self._last = (owner.nodeid, ref(loop))
         except TypeError:
             pass  # a loop of somebody's own that cannot be hashed or referenced weakly
 
@@ -183,9 +186,7 @@ class Loops:
             if not owner.outlives_its_test:
                 cure = "Every test has an event loop of its own: make it"
             elif owner.nodeid != item.nodeid:
-                cure = (
-                    f"Make it in {owner.fixture!r} and let this test use that fixture, or make it"
-                )
+                cure = f"Let this test use the fixture {owner.fixture!r}, or make it"
         return (
             f"({_object(found)} was made in {whose}, and used at {found.place}\n"
             f"{cure} in the test that uses it or in an async fixture of function scope; "

@@ -66,7 +66,7 @@ def test_a_call_fails_the_test_with_the_callers_line(
     result.stdout.fnmatch_lines(
         [
             f"test_it.py::test_it[[]{backend}-memory] forbids asyncio.get_event_loop(), *called:",
-            f"  *get_event_loop()* at *server.py:* in by_{how}: *get_event_loop()",
+            f"  *get_event_loop()* at *server.py:* in by_{how}: *",
             "Call asyncio.get_running_loop() in async code*",
         ]
     )
@@ -102,9 +102,7 @@ def test_every_phase_of_the_test_counts(
     result = run_pytest(f"--harness-backends={backend}", CELLS, *ini)
     expected = {"setup": {"errors": 1}, "call": {"failed": 1}}
     result.assert_outcomes(**expected.get(phase, {"passed": 1, "errors": 1}))
-    result.stdout.fnmatch_lines(
-        ["  asyncio.get_event_loop() at * in call: asyncio.get_event_loop()"]
-    )
+    result.stdout.fnmatch_lines(["  asyncio.get_event_loop() at * in call: asyncio.*"])
 
 
 def test_the_tests_own_failure_comes_first(
@@ -124,7 +122,11 @@ def test_the_tests_own_failure_comes_first(
     result = run_pytest(f"--harness-backends={backend}", "-W", "ignore::DeprecationWarning")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["E *assert 1 == 2", "E *forbids asyncio.get_event_loop(), and it was called:", "E *:7 in*"]
+        [
+            "E *assert 1 == 2",
+            "E *forbids asyncio.get_event_loop(), and it was called:",
+            "E *get_event_loop() at *test_the_tests*",
+        ]
     )
 
 

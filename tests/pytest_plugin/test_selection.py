@@ -365,3 +365,115 @@ def test_bad_hooks_are_usage_errors(
     result = run_pytest()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert message in result.stderr.str()
+
+
+@pytest.mark.parametrize("where", ["conftest", "module", "class", "plugin"])
+def test_parameters_of_a_projects_own_hook_count(
+    pytester: pytest.Pytester, run_pytest: RunPytest, where: str
+) -> None:
+    hook = """
+def pytest_generate_tests({self}metafunc):
+    if "transport" in metafunc.fixturenames:
+        metafunc.parametrize("transport", ["memory"], indirect=True)
+    if "anyio_backend" in metafunc.fixturenames:
+        metafunc.parametrize("anyio_backend", ["trio"])
+"""
+    test = "async def test_it({self}harness): assert harness.backend == 'trio'\n"
+    arguments = []
+    if where == "conftest":
+        pytester.makeconftest(hook.format(self=""))
+    elif where == "plugin":
+        pytester.makepyfile(plugin=hook.format(self=""))
+        pytester.syspathinsert()
+        arguments = ["-p", "plugin"]
+    if where == "class":
+        lines = (hook.format(self="self, ") + test.format(self="self, ")).splitlines()
+        pytester.makepyfile("\n".join(["class TestIt:", *(f"    {line}" for line in lines)]))
+    else:
+        pytester.makepyfile(
+            (hook.format(self="") if where == "module" else "") + test.format(self="")
+        )
+    result = run_pytest(*arguments, "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_it[[]memory-trio] PASSED*", "trio  1 passed"])
+
+
+def test_a_hook_may_give_one_of_the_two(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
+    pytester.makeconftest(
+        """
+        def pytest_generate_tests(metafunc):
+            if "transport" in metafunc.fixturenames:
+                metafunc.parametrize("transport", ["tcp", "memory"], indirect=True)
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        async def test_it(harness): ...
+
+        @pytest.mark.parametrize("n", [1, 2])
+        @pytest.mark.harness(backends=["trio"])
+        async def test_own(n): ...
+        """
+    )
+    collected = ids(run_pytest("--collect-only", "-q", "--harness-backends=uvloop,trio"))
+    assert sorted(collected) == [
+        "test_it[memory-trio]",
+        "test_it[memory-uvloop]",
+        "test_it[tcp-trio]",
+        "test_it[tcp-uvloop]",
+        "test_own[trio-1]",
+        "test_own[trio-2]",
+    ]
+
+
+def test_a_hook_that_comes_too_late_is_told(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_generate_tests(metafunc):
+            metafunc.parametrize("transport", ["memory"], indirect=True)
+        """
+    )
+    pytester.makepyfile("async def test_it(harness): ...")
+    result = run_pytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*::test_it: a pytest_generate_tests parametrizes 'transport' when the harness has done*"]
+    )
+    result.stdout.fnmatch_lines(["*take `trylast` away from the hook*"])
+
+
+def test_the_marker_of_a_class_stays_with_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    """A test that another class inherits has no backend there, whichever is collected first."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        class Shared:
+            async def test_it(self): ...
+
+        @pytest.mark.harness(backends=["trio"])
+        class TestMarked(Shared): ...
+
+        class TestDerived(TestMarked): ...
+
+        class TestOther(Shared): ...
+        """
+    )
+    result = run_pytest("-v")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*TestMarked::test_it[[]trio] PASSED*",
+            "*TestDerived::test_it[[]trio] PASSED*",
+            "*TestOther::test_it FAILED*",
+        ]
+    )

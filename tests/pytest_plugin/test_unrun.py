@@ -228,7 +228,7 @@ def test_what_a_plugin_of_a_project_runs_is_run(
 ) -> None:
     """Whoever runs it: by any of the hooks, and whether it comes before or after this plugin."""
     pytester.makepyfile(
-        runner="""
+        runs_async="""
         import asyncio, functools, inspect, pytest
 
         def pytest_pyfunc_call(pyfuncitem):
@@ -267,8 +267,8 @@ def test_what_a_plugin_of_a_project_runs_is_run(
         """,
     )
     pytester.syspathinsert()
-    run_pytest("-p", "runner", "-W", "error").assert_outcomes(passed=2)
-    pytester.makeconftest("from runner import *")
+    run_pytest("-p", "runs_async", "-W", "error").assert_outcomes(passed=2)
+    pytester.makeconftest("from runs_async import *")
     run_pytest("-W", "error").assert_outcomes(passed=2)
 
 
