@@ -72,7 +72,8 @@ def check_running(backend: Backend, holders: Sequence[object] = ()) -> None:
         return
     held = "A module-, class- or session-scoped async fixture holds"
     if holders:
-        held = f"{' and '.join(str(holder) for holder in holders)} holds"
+        verb = "holds" if len(holders) == 1 else "hold"
+        held = f"{' and '.join(str(holder) for holder in holders)} {verb}"
         held = held[0].upper() + held[1:]
     raise WrongBackend(
         f"this test was made for the backend {backend.name!r} but runs on {describe_running()}. "

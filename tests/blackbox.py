@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Protocol
 
 import pytest
@@ -16,6 +17,19 @@ MODES = {
     "-p only": ("-p", "anyio", "-p", "harness.pytest_plugin"),
     "-p only, the other order": ("-p", "harness.pytest_plugin", "-p", "anyio"),
 }
+
+#: Plugins that would run async tests, kept from loading by themselves. A test that is about one
+#: loads it by its module, `-p pytest_asyncio.plugin`.
+NO_RIVALS = ("-p", "no:asyncio", "-p", "no:trio")
+
+
+def skip_without(module: str) -> None:
+    """Skip the test if ``module`` is not installed; unlike ``importorskip``, without importing it.
+
+    pytest-trio changes trio's scheduler when it is imported.
+    """
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
 
 
 class RunPytest(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from blackbox import BOUND, MODES, RunPytest
+from blackbox import BOUND, MODES, NO_RIVALS, RunPytest
 
 from harness.pytest_plugin.options import settings_key
 
@@ -38,7 +38,7 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ru
                 pytester.makeini("[pytest]")  # or this project's own, if TMPDIR lies below it
             return pytester.runpytest_subprocess(
                 *MODES[mode],
-                *("-p", "no:cacheprovider", "-p", "no:randomly"),
+                *("-p", "no:cacheprovider", "-p", "no:randomly", *NO_RIVALS),
                 *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),
                 *arguments,
                 timeout=BOUND,

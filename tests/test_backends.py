@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import subprocess
 import sys
 import threading
@@ -144,6 +145,18 @@ def test_a_wrong_backend_is_named_beside_the_right_one(runs, made_for, described
     )
     with pytest.raises(WrongBackend, match=message):
         run(BUILT_IN[runs], lambda: check_running(BUILT_IN[made_for]))
+
+
+def test_whoever_holds_the_wrong_backend_is_named():
+    message = (
+        "runs on trio. The fixture A and the fixture B hold an event loop of another backend; "
+        "give that fixture the same backend (let it use `anyio_backend`), or a function scope"
+    )
+    with pytest.raises(WrongBackend, match=re.escape(message)):
+        run(
+            BUILT_IN["trio"],
+            lambda: check_running(BUILT_IN["asyncio"], ["the fixture A", "the fixture B"]),
+        )
 
 
 @pytest.mark.harness

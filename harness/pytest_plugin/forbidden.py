@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ..diagnostics.stacks import place_of
-from ..supervisor import add_note
+from ..watch import add_note
 from .matrix import marker_of_run
 from .options import settings_key
 

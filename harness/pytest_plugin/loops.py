@@ -20,7 +20,7 @@ import pytest
 
 from ..diagnostics import innermost_user_line
 from ..diagnostics.foreign_loops import Found, find_loop, loop_of
-from ..supervisor import add_note
+from ..watch import add_note
 from .options import settings_key
 from .places import Owner, owner_of_fixture
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from blackbox import BOUND, RunPytest
+from blackbox import BOUND, NO_RIVALS, RunPytest
 
 ECHO = """
     import anyio, pytest
@@ -168,7 +168,8 @@ def test_an_existing_project_keeps_its_behaviour(
     if project == "auto mode":
         pytester.makeini("[pytest]\nanyio_mode = auto")
     without = pytester.runpytest_subprocess(
-        "-p", "no:harness.pytest_plugin", "-p", "no:cacheprovider", "-p", "no:randomly", "-v"
+        *("-p", "no:harness.pytest_plugin", "-p", "no:cacheprovider", "-p", "no:randomly", "-v"),
+        *NO_RIVALS,
     )
     result = run_pytest("-v", mode="autoload")
     result.assert_outcomes(passed=7)
@@ -350,6 +351,7 @@ def test_xdist_and_random_order(pytester: pytest.Pytester, run_pytest: RunPytest
     for seed in range(3):
         result = pytester.runpytest_subprocess(
             *CELLS,
+            *NO_RIVALS,
             "-n",
             "2",
             "-W",

@@ -388,11 +388,11 @@ def test_the_fixtures_that_hold_the_wrong_backend_are_named(
     cache = "the module-scoped fixture 'cache' (conftest.py:11), set up for test_it.py::test_holds"
     begin = f"E *WrongBackend: this test was made for the backend '{backend}' but runs on {other}*"
     end = (
-        " holds an event loop of another backend; give that fixture the same backend "
+        " an event loop of another backend; give that fixture the same backend "
         "(let it use `anyio_backend`), or a function scope"
     )
     result.stdout.fnmatch_lines(
-        [f"{begin}. T{database} and {cache}{end}", f"{begin}. T{database}{end}"]
+        [f"{begin}. T{database} and {cache} hold{end}", f"{begin}. T{database} holds{end}"]
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from blackbox import RunPytest
+from blackbox import RunPytest, skip_without
 
 PROJECT = """
     import pytest, sniffio
@@ -37,7 +37,7 @@ each_plugin = pytest.mark.parametrize("plugin", PLUGINS)
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, plugin: str) -> None:
-    pytest.importorskip(f"pytest_{plugin}")
+    skip_without(f"pytest_{plugin}")
     pytester.makepyfile(test_it=PROJECT.format(plugin=plugin, marker="", fixture="harness, "))
 
 
@@ -70,7 +70,7 @@ def test_a_project_that_does_not_use_the_harness_yet_is_left_alone(
 @each_plugin
 def test_why_it_is_refused(pytester: pytest.Pytester, run_pytest: RunPytest, plugin: str) -> None:
     """When this fails, the plugin may have learnt to leave other plugins' tests alone."""
-    pytest.importorskip(f"pytest_{plugin}")
+    skip_without(f"pytest_{plugin}")
     pytester.makepyfile(PROJECT.format(plugin=plugin, marker="@pytest.mark.harness", fixture=""))
     loaded, mode = PLUGINS[plugin]
     result = run_pytest(*loaded, *mode, "-s", "-p", "no:harness.pytest_plugin.rivals")
@@ -101,7 +101,7 @@ def test_strict_mode_runs_each_test_where_it_belongs(
 def test_a_marker_of_the_plugin_on_a_harness_test_is_refused(
     pytester: pytest.Pytester, run_pytest: RunPytest, plugin: str, where: str
 ) -> None:
-    pytest.importorskip(f"pytest_{plugin}")
+    skip_without(f"pytest_{plugin}")
     marker = f"{'pytestmark = ' if where == 'module' else '@'}pytest.mark.{plugin}"
     pytester.makepyfile(test_it=PROJECT.format(plugin=plugin, marker=marker, fixture="harness, "))
     loaded, _ = PLUGINS[plugin]
@@ -116,7 +116,7 @@ def test_a_marker_of_the_plugin_on_a_harness_test_is_refused(
 def test_enable_trio_mode_in_a_conftest_is_refused(
     pytester: pytest.Pytester, run_pytest: RunPytest
 ) -> None:
-    pytest.importorskip("pytest_trio")
+    skip_without("pytest_trio")
     pytester.makepyfile("async def test_it(harness): ...")
     pytester.makeconftest("from pytest_trio.enable_trio_mode import *")
     result = run_pytest("-p", "pytest_trio.plugin")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from blackbox import RunPytest
+from blackbox import RunPytest, skip_without
 
 WARNINGS = ("-W", "ignore::pytest.PytestWarning", "-W", "ignore:coroutine:RuntimeWarning")
 
@@ -276,7 +276,7 @@ def test_what_a_plugin_of_a_project_runs_is_run(
 def test_other_async_plugins_go_on(
     pytester: pytest.Pytester, run_pytest: RunPytest, plugin: str
 ) -> None:
-    pytest.importorskip(f"pytest_{plugin}")
+    skip_without(f"pytest_{plugin}")
     fixture = {"asyncio": "pytest_asyncio.fixture", "trio": "pytest.fixture"}[plugin]
     pytester.makepyfile(
         f"""
