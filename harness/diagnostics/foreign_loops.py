@@ -132,7 +132,7 @@ def _variables(frame: FrameType) -> Iterator[tuple[str, object]]:
 def _way(name: str, root: object, goal: Goal) -> tuple[int, tuple[str, object], object] | None:
     """The steps from ``root`` to the nearest goal; that goal, by name; and its loop.
 
-    An object that has an asyncio loop for an attribute is named in the place of the loop.
+    An object that has a loop for an attribute is named in the place of the loop.
     """
     queue = deque([(0, name, root, (name, root))])
     seen = {id(root)}
@@ -141,8 +141,7 @@ def _way(name: str, root: object, goal: Goal) -> tuple[int, tuple[str, object], 
         steps, name, value, holder = queue.popleft()
         loop = goal(value)
         if loop is not None:
-            owned = isinstance(loop, asyncio.AbstractEventLoop) and value is loop
-            return steps, (holder if owned else (name, value)), loop
+            return steps, (holder if value is loop else (name, value)), loop
         if steps == DEEP or len(seen) > MANY or loop_of(value) is not None:
             continue
         for label, child in _held_by(value):
