@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .blocking import Blocked, Sampler
 from .connections import LiveConnection
 from .loopview import TEST, LoopView, TaskRecord
 from .stacks import (
@@ -16,8 +17,10 @@ from .tree import format_tasks
 
 __all__ = [
     "TEST",
+    "Blocked",
     "LiveConnection",
     "LoopView",
+    "Sampler",
     "TaskRecord",
     "await_stack",
     "format_stack",

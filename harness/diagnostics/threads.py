@@ -39,7 +39,7 @@ def format_threads(
             kind.append("runs the event loop")
         name = "a thread not started by Python" if thread is None else f"thread {thread.name!r}"
         title = shorten(name + (f" ({', '.join(kind)})" if kind else ""), width)
-        outermost = _first_inside_pytest(inmost)
+        outermost = first_inside_pytest(inmost)
         lines = thread_lines(inmost, width=width - 4, outermost=outermost)
         if is_loop or any(is_user_code(frame) for frame in frames_of(inmost)):
             paragraph = "\n".join([title, *(f"    {line}" for line in lines)])
@@ -80,7 +80,7 @@ def thread_lines(inmost: FrameType, *, width: int, outermost: FrameType | None =
     return lines
 
 
-def _first_inside_pytest(inmost: FrameType) -> FrameType:
+def first_inside_pytest(inmost: FrameType) -> FrameType:
     """The outermost frame that pytest has called: how pytest itself was started is no news."""
     frame: FrameType | None = inmost
     inside = inmost

@@ -65,10 +65,9 @@ def _coroutine_fixture(
     @functools.wraps(function)
     async def coroutine(*args: Any, **arguments: Any) -> Any:
         __tracebackhide__ = True
-        run = _entered_loop(config)
         watch = Watch(hears_fixtures_of(config))
         body = functools.partial(function, *args, **arguments)
-        with run.interrupts_aside():
+        with _run_of_step(config).step():
             value, context = await apart(
                 functools.partial(watch.run, body), f"fixture {fixturedef.argname!r}"
             )
@@ -87,21 +86,20 @@ def _generator_fixture(
         task = FixtureTask(
             fixturedef.argname, function(*args, **arguments), Watch(hears_fixtures_of(config))
         )
-        with _entered_loop(config).interrupts_aside():
+        with _run_of_step(config).step():
             value = await task.start()
         fixture_tasks[fixturedef] = task
         yield value
         del fixture_tasks[fixturedef]
-        with _entered_loop(config).interrupts_aside():  # of another test, if its scope is wide
+        with _run_of_step(config).step():  # of another test, if its scope is wide
             await task.finish()
 
     return generator
 
 
-def _entered_loop(config: pytest.Config) -> Run:
+def _run_of_step(config: pytest.Config) -> Run:
     run = current_run(config)
     assert run is not None, "an async fixture of the harness is run outside of a test"
-    run.entered_loop()
     return run
 
 
@@ -174,10 +172,9 @@ def _watched(test: Body, item: pytest.Function, settings: Settings, run: Run) ->
     async def body(**arguments: Any) -> None:
         __tracebackhide__ = True
         check_running(backend, item.config.stash[loops_key].holders())
-        run.entered_loop()
         watch = Watch(hears_fixtures_of(item.config))
         step = functools.partial(watch.run, functools.partial(test, **arguments))
-        with run.interrupts_aside():
+        with run.step():
             await apart(step, TEST)
 
     return body

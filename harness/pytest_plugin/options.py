@@ -20,11 +20,14 @@ from . import hooks
 MARKER = "harness"
 MARKER_HELP = (
     "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds, "
-    "timeout=seconds, catch_loop_exceptions=bool, forbid_get_event_loop=bool): "
+    "timeout=seconds, blocking='off'|'warn'|'error', blocking_threshold=seconds, "
+    "catch_loop_exceptions=bool, forbid_get_event_loop=bool): "
     "run the test with the harness, and say how. backends and transports: names to run on; "
     "grace: how long handlers may finish at the end; "
     "cancel_timeout: how long a cancelled handler may take to stop; "
     "timeout: how long setup, body and teardown may take each, 0 for as long as they like; "
+    "blocking: what to do about a step of the event loop that takes longer than "
+    "blocking_threshold; "
     "catch_loop_exceptions: whether what a callback of the event loop raises fails the test; "
     "forbid_get_event_loop: fail if asyncio.get_event_loop() is called."
 )
@@ -32,6 +35,16 @@ MARKER_HELP = (
 
 #: Seconds that the setup, the body and the teardown of a test may take each.
 DEFAULT_TIMEOUT = 60.0
+
+
+#: Seconds that one step of the event loop may take where blocking is looked for.
+DEFAULT_BLOCKING_THRESHOLD = 0.1
+
+#: A shorter step than this cannot be told from the machine's own pauses.
+SHORTEST_THRESHOLD = 0.01
+
+#: What can be done about something that is found.
+MODES = ("off", "warn", "error")
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,8 @@ class Marked:
     grace: float | None = None
     cancel_timeout: float | None = None
     timeout: float | None = None
+    blocking: str | None = None
+    blocking_threshold: float | None = None
     catch_loop_exceptions: bool | None = None
     forbid_get_event_loop: bool | None = None
 
@@ -66,6 +81,8 @@ class Settings:
     grace: float = DEFAULT_GRACE
     cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT
     timeout: float = DEFAULT_TIMEOUT
+    blocking: str = "off"
+    blocking_threshold: float = DEFAULT_BLOCKING_THRESHOLD
     summary: bool = True
     forbid_get_event_loop: bool = False
     _missing: dict[str, str | None] = field(default_factory=dict)
@@ -148,6 +165,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"0 for as long as they like (default: {DEFAULT_TIMEOUT:g})",
     )
     parser.addini(
+        "harness_blocking",
+        default="off",
+        help="what to do about a step of the event loop that takes longer than "
+        "harness_blocking_threshold: off, warn or error (default: off)",
+    )
+    parser.addini(
+        "harness_blocking_threshold",
+        default=str(DEFAULT_BLOCKING_THRESHOLD),
+        help="seconds that one step of the event loop may take where harness_blocking is on "
+        f"(default: {DEFAULT_BLOCKING_THRESHOLD:g})",
+    )
+    parser.addini(
         "harness_summary",
         type="bool",
         default=True,
@@ -204,6 +233,10 @@ def read_settings(config: pytest.Config) -> Settings:
         grace=_seconds(config, "harness_grace"),
         cancel_timeout=_seconds(config, "harness_cancel_timeout"),
         timeout=_seconds(config, "harness_timeout", option="--harness-timeout"),
+        blocking=_mode("harness_blocking", config.getini("harness_blocking")),
+        blocking_threshold=_threshold(
+            "harness_blocking_threshold", _seconds(config, "harness_blocking_threshold")
+        ),
         summary=bool(config.getini("harness_summary")),
         forbid_get_event_loop=bool(config.getini("harness_forbid_get_event_loop")),
     )
@@ -259,10 +292,26 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
         if not isinstance(value, bool):
             raise pytest.UsageError(f"{where} must be True or False, not {value!r}")
         return value
+    if name == "blocking":
+        return _mode(where, value)
+    if name == "blocking_threshold":
+        return _threshold(where, checked_grace(value, name))  # type: ignore[arg-type]
     try:
         return checked_grace(value, name)  # type: ignore[arg-type]
     except (TypeError, ValueError) as exc:
         raise pytest.UsageError(f"{where}: {exc}") from None
+
+
+def _mode(where: str, value: object) -> str:
+    if value not in MODES:
+        raise pytest.UsageError(f"{where}: expected one of {', '.join(MODES)}, not {value!r}")
+    return str(value)
+
+
+def _threshold(where: str, seconds: float) -> float:
+    if seconds < SHORTEST_THRESHOLD:
+        raise pytest.UsageError(f"{where}: {SHORTEST_THRESHOLD:g} s is the least, not {seconds:g}")
+    return seconds
 
 
 def _selected(

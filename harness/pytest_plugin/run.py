@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from anyio.pytest_plugin import extract_backend_and_options
 
+from ..diagnostics import Sampler
 from ..watch import is_final
 from .ending import end_the_run
 from .guard import Guard
@@ -55,7 +57,7 @@ class Run:
             self._lease = Lease(name, options, catch_loop_exceptions=catch is not False)
 
     def entered_loop(self) -> None:
-        """A step begins, in the event loop."""
+        """Get to know the event loop, in it."""
         lease = self._lease
         if lease is None:
             return  # a fixture of another backend is torn down before this test's own are set up
@@ -64,7 +66,38 @@ class Run:
         self.guard.view = lease.view
 
     @contextmanager
-    def interrupts_aside(self) -> Iterator[None]:
+    def step(self) -> Iterator[None]:
+        """Around a step, in the event loop: what a test is told of that its code cannot see."""
+        __tracebackhide__ = True
+        self.entered_loop()
+        with self._interrupts_aside(), self._unblocked():
+            yield
+
+    @contextmanager
+    def _unblocked(self) -> Iterator[None]:
+        """Fail, or warn, if one step of the event loop takes too long."""
+        __tracebackhide__ = True
+        mark, settings, lease = self._mark, self._settings, self._lease
+        mode = mark.blocking or settings.blocking
+        if mode == "off" or lease is None or lease.view is None or lease.call_soon is None:
+            yield
+            return
+        threshold = mark.blocking_threshold or settings.blocking_threshold
+        sampler = Sampler(lease.view, lease.call_soon, threshold)
+        try:
+            yield
+        finally:
+            found = sampler.stop()
+        if not found:
+            return
+        report = "\n".join(f"{self.item.nodeid} {each}" for each in found)
+        if mode == "error":
+            pytest.fail(report, pytrace=False)
+        for each in found:
+            warnings.warn(f"{self.item.nodeid} {each}", LoopBlockedWarning, stacklevel=2)
+
+    @contextmanager
+    def _interrupts_aside(self) -> Iterator[None]:
         """Put aside what ends the whole run, to be raised outside of the event loop.
 
         On asyncio, a ``KeyboardInterrupt`` that leaves the task of AnyIO's runner ends it for good,
@@ -97,6 +130,10 @@ class Run:
                 lease.give_back()
         finally:
             self.guard.call_soon = self.guard.view = None
+
+
+class LoopBlockedWarning(UserWarning):
+    """A step of the event loop took longer than ``harness_blocking_threshold``."""
 
 
 class Interrupted(Exception):
