@@ -5,7 +5,7 @@ from __future__ import annotations
 from .backends import Backend, WrongBackend
 from .connection import Connection
 from .core import Harness, open_harness
-from .server import Server
+from .server import NotRaised, Server
 from .supervisor import DidNotStop
 from .transports import Endpoint, Transport
 
@@ -15,6 +15,7 @@ __all__ = [
     "DidNotStop",
     "Endpoint",
     "Harness",
+    "NotRaised",
     "Server",
     "Transport",
     "WrongBackend",

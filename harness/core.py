@@ -18,7 +18,16 @@ from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
 from .backends import running_backend_name
 from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
-from .server import Server, checked_expect, checked_grace, checked_name, handler_of, name_of
+from .server import (
+    NotRaised,
+    Server,
+    TaskCensus,
+    checked_expect,
+    checked_grace,
+    checked_name,
+    handler_of,
+    name_of,
+)
 from .settling import settle
 from .steps import current_fixture
 from .supervisor import DidNotStop, Listener, Supervisor
@@ -85,6 +94,7 @@ class Harness:
         name: str | None = None,
         grace: float | None = None,
         expect: type[BaseException] | Iterable[type[BaseException]] = (),
+        expect_required: bool = False,
     ) -> Server:
         """Start a server; when this returns, a ``connect`` to it succeeds.
 
@@ -94,6 +104,8 @@ class Harness:
         :param name: what messages call the server; the handler's name by default
         :param grace: seconds that handlers get to finish when the server stops
         :param expect: exception types that handlers may raise without failing the test
+        :param expect_required: fail the test, with :exc:`~harness.NotRaised`, if no handler has
+            raised one of them when the test body ends
         :raises TypeError: if ``handler`` is not an async callable, or an argument has a wrong type
         :raises ValueError: for an unknown transport or a negative grace
         :raises RuntimeError: after the end of the test
@@ -102,7 +114,7 @@ class Harness:
         function = handler_of(handler)
         transport = self._resolve(transport)
         grace = self._grace if grace is None else checked_grace(grace)
-        expected = checked_expect(expect)
+        expected = checked_expect(expect, required=expect_required)
         endpoint = await transport.listen()
         try:
             server = Server(
@@ -114,6 +126,7 @@ class Harness:
                 grace=grace,
                 cancel_timeout=self._cancel_timeout,
                 expect=expected,
+                expect_required=expect_required,
             )
             await server._start()
         except BaseException:
@@ -229,6 +242,23 @@ class Harness:
             found.append(LiveConnection(record, names.get(record.remote_address)))
         return found
 
+    async def check_expected(self) -> None:
+        """Raise :exc:`NotRaised` unless handlers have raised what they were required to.
+
+        Called at the end of a test's body and of a block. Handlers that have seen the end of their
+        connection, or have anything else to run, are waited for.
+        """
+        required = [server for server in self._servers if server._requires_an_error()]
+        if required:
+            await settle(turns=TURNS_TO_NOTICE)
+        for server in required:
+            server._check_expected()
+
+    def expect_nothing(self) -> None:
+        """Let :meth:`check_expected` find nothing from now on: the test has failed already."""
+        for server in self._servers:
+            server._expect_required = False
+
     async def aclose(self) -> None:
         """End everything, in the one order. Idempotent.
 
@@ -256,11 +286,13 @@ class Harness:
         await settle(turns=TURNS_TO_NOTICE)  # what clients did last has reached the handlers
         self._closed = True
         running = [server for server in self._servers if server._running]
-        busy = [server for server in running if server._has_busy_handlers()]
+        census = TaskCensus() if any(server._live for server in running) else None
+        idle = {server: server._idle(census) if census else [] for server in running}
+        busy = [server for server in running if len(idle[server]) < len(server._live)]
         # In one step, so that none of these sees another go first and calls it an error.
         for server in running:
             server._stop_accepting()
-            server._cancel_idle_handlers()
+            server._cancel(idle[server])
         self._supervisor.cancel_children()
         if busy:
             async with create_task_group() as draining:
@@ -377,14 +409,23 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         watch = self._watch
         error = exc_val
         cancelled_by_crash = watch is not None and watch.leave(error)
+        late: list[BaseException] = []
+        if error is None and not (watch is not None and watch.interrupted):
+            try:
+                await self._harness.check_expected()
+            except NotRaised as exc:
+                late.append(exc)
         try:
             await self._harness.aclose()
         except BaseException as exc:
-            if watch is None:
-                raise
-            watch.also(exc)
+            late.append(exc)
         if watch is None:
+            failure = failure_of([], *late)
+            if failure is not None:
+                raise failure
             return False
+        for each in late:
+            watch.also(each)
         failure = watch.failure(None if cancelled_by_crash else error)
         if failure is None:
             return cancelled_by_crash

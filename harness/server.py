@@ -62,6 +62,7 @@ class Server(ByteStreamConnectable):
         grace: float,
         cancel_timeout: float,
         expect: tuple[type[BaseException], ...],
+        expect_required: bool,
     ) -> None:
         self.name = name
         self.transport = transport
@@ -75,6 +76,7 @@ class Server(ByteStreamConnectable):
         self._grace = grace
         self._cancel_timeout = cancel_timeout
         self._expect = expect
+        self._expect_required = expect_required
         self._live: dict[Connection, CancelScope] = {}
         self._tasks: dict[Connection, int] = {}
         self._watchers: list[Event] = []
@@ -298,6 +300,22 @@ class Server(ByteStreamConnectable):
             origin = f"connection {connection.id} of server {self.name!r}"
             self._harness._supervisor.notice(error, origin)
 
+    def _requires_an_error(self) -> bool:
+        return self._expect_required and not any(
+            is_expected(error, self._expect) for error in self._errors
+        )
+
+    def _check_expected(self) -> None:
+        """Raise :exc:`NotRaised`, once, if no handler has raised what was required."""
+        if self._requires_an_error():
+            self._expect_required = False
+            types = " or ".join(each.__name__ for each in self._expect)
+            raised = f"; they raised {self._errors!r}" if self._errors else ""
+            raise NotRaised(
+                f"a handler of {self} was required to raise {types}, and none did "
+                f"({self.accepted} connections accepted{raised})"
+            )
+
     async def _connect(self) -> ByteStream:
         if not self._running:
             raise ConnectionFailed(f"{self} is stopped; restart() it, or connect before it stops")
@@ -314,38 +332,21 @@ class Server(ByteStreamConnectable):
     def _cancel_handlers(self) -> None:
         self._handlers.cancel_scope.cancel()
 
-    def _idle(self) -> list[Connection]:
+    def _idle(self, census: TaskCensus) -> list[Connection]:
         """The connections whose handler waits for its own client, and for nothing else.
 
         Such a handler has as many tasks at work as there are operations on its stream: one that
         also has a task that sleeps, or waits for a thread, is in the middle of something.
         """
-        children: dict[int | None, list[int]] = {}
-        coroutines: dict[int, Any] = {}
-        for task in get_running_tasks():
-            children.setdefault(task.parent_id, []).append(task.id)
-            coroutines[task.id] = task.coro
-
-        def at_work(task_id: int) -> int:
-            below = children.get(task_id)
-            if not below:
-                return 1
-            itself = 0 if waits_for_children(coroutines[task_id]) else 1
-            return itself + sum(map(at_work, below))
-
         return [
             connection
             for connection, task_id in self._tasks.items()
-            if connection.operations == at_work(task_id)
+            if connection.operations == census.at_work(task_id)
         ]
 
-    def _has_busy_handlers(self) -> bool:
-        return bool(self._live) and len(self._idle()) < len(self._live)
-
-    def _cancel_idle_handlers(self) -> None:
-        if self._live:
-            for connection in self._idle():
-                self._live[connection].cancel()
+    def _cancel(self, connections: Iterable[Connection]) -> None:
+        for connection in connections:
+            self._live[connection].cancel()
 
     async def _drain(self) -> None:
         """Wait until all handlers are done, the grace at most."""
@@ -362,6 +363,33 @@ class Server(ByteStreamConnectable):
         event = Event()
         self._watchers.append(event)
         await event.wait()
+
+
+class NotRaised(AssertionError):
+    """``serve(..., expect_required=True)``, and no handler raised what was expected."""
+
+
+class TaskCensus:
+    """The tasks of this event loop at one moment, by their parents."""
+
+    def __init__(self) -> None:
+        self._children: dict[int | None, list[int]] = {}
+        self._coroutines: dict[int, Any] = {}
+        for task in get_running_tasks():
+            self._children.setdefault(task.parent_id, []).append(task.id)
+            self._coroutines[task.id] = task.coro
+
+    def at_work(self, task_id: int) -> int:
+        """How many of a task and all below it do something else than wait for their children."""
+        total = 0
+        waiting = [task_id]
+        while waiting:
+            each = waiting.pop()
+            below = self._children.get(each)
+            if not below or not waits_for_children(self._coroutines[each]):
+                total += 1
+            waiting.extend(below or ())
+        return total
 
 
 def handler_of(what: Any) -> Handler:
@@ -439,12 +467,20 @@ def checked_grace(grace: float, what: str = "grace") -> float:
 
 
 def checked_expect(
-    expect: type[BaseException] | Iterable[type[BaseException]],
+    expect: type[BaseException] | Iterable[type[BaseException]], *, required: bool = False
 ) -> tuple[type[BaseException], ...]:
-    """``expect`` as a tuple of exception types. Raises :exc:`TypeError` for anything else."""
+    """``expect`` as a tuple of exception types.
+
+    Raises :exc:`TypeError` for anything else, and :exc:`ValueError` if an error is ``required`` and
+    none is named.
+    """
     is_one = isinstance(expect, (type, str)) or not isinstance(expect, Iterable)
     types: tuple[Any, ...] = (expect,) if is_one else tuple(expect)  # type: ignore[arg-type]
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise TypeError(f"expect takes exception types, not {each!r}")
+    if required and not types:
+        raise ValueError(
+            "expect_required=True needs expect=, the exception types that are required"
+        )
     return types

@@ -16,7 +16,7 @@ import pytest
 from anyio import BrokenResourceError, EndOfStream, Event
 from anyio.abc import ByteStream, ByteStreamConnectable, SocketAttribute, TaskStatus
 
-from harness import Harness, open_harness
+from harness import Harness, NotRaised, open_harness
 
 
 async def echo(stream: ByteStream) -> None:
@@ -274,6 +274,7 @@ async def generator_handler(stream: ByteStream) -> Any:
         ({"expect": [7]}, TypeError, "expect takes exception types, not 7"),
         ({"expect": 7}, TypeError, "expect takes exception types, not 7"),
         ({"expect": "boom"}, TypeError, "expect takes exception types, not 'boom'"),
+        ({"expect_required": True}, ValueError, "expect_required=True needs expect="),
         ({"name": 5}, TypeError, "name must be a string, not 5"),
     ],
 )
@@ -413,3 +414,33 @@ async def make_server(anyio_backend: Any) -> Any:
             return await opened.serve(handler)
 
         yield make
+
+
+async def test_an_error_that_is_required(harness: Harness) -> None:
+    async def raises(stream: ByteStream) -> None:
+        await stream.receive()
+        raise LookupError("as required")
+
+    server = await harness.serve(raises, expect=LookupError, expect_required=True)
+    async with await server.connect() as client:
+        await client.send(b"x")
+
+
+async def test_an_error_that_is_required_and_does_not_come(harness: Harness) -> None:
+    async def well_behaved(stream: ByteStream) -> None: ...
+
+    with pytest.raises(NotRaised, match="required to raise LookupError or OSError, and none did"):
+        async with open_harness() as inner:
+            server = await inner.serve(
+                well_behaved, expect=(LookupError, OSError), expect_required=True
+            )
+            await inner.connect(server)
+
+
+async def test_a_failed_block_is_not_asked_for_its_required_errors(harness: Harness) -> None:
+    async def well_behaved(stream: ByteStream) -> None: ...
+
+    with pytest.raises(AssertionError, match="the block itself"):
+        async with open_harness() as inner:
+            await inner.serve(well_behaved, expect=LookupError, expect_required=True)
+            raise AssertionError("the block itself")

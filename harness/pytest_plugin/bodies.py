@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from ..backends import check_running
+from ..core import Harness
 from ..diagnostics import TEST, without_machinery
 from ..steps import FixtureTask, adopt, apart
 from ..watch import Watch
@@ -173,11 +174,20 @@ def _watched(test: Body, item: pytest.Function, settings: Settings, run: Run) ->
         __tracebackhide__ = True
         check_running(backend, item.config.stash[loops_key].holders())
         watch = Watch(hears_fixtures_of(item.config))
-        step = functools.partial(watch.run, functools.partial(test, **arguments))
+        step = functools.partial(watch.run, functools.partial(_to_the_end, test, item, arguments))
         with run.step():
             await apart(step, TEST)
 
     return body
+
+
+async def _to_the_end(test: Body, item: pytest.Function, arguments: dict[str, Any]) -> None:
+    """The body, and what it has asked to be looked at when it has ended."""
+    __tracebackhide__ = True
+    await test(**arguments)
+    harness = item.funcargs.get("harness")
+    if isinstance(harness, Harness):
+        await harness.check_expected()
 
 
 def _watched_example(inner: Body, item: pytest.Function, settings: Settings, run: Run) -> Body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,9 @@ from ..supervisor import DidNotStop
 from ..transports import Transport, make_transport
 from .ending import end_the_run
 from .options import Marked, Settings, marked, settings_key
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
 
 
 @pytest.fixture
@@ -54,12 +58,26 @@ async def harness(
             )
         async with opening as opened:
             yield opened
-    except DidNotStop as exc:
-        stuck = exc
+            opened.expect_nothing()  # it was asked at the end of the body, if that came to its end
+    except (DidNotStop, ExceptionGroup) as exc:
+        stuck = _did_not_stop(exc)
+        if stuck is not None and stuck.for_good:
+            besides = "" if stuck is exc else f"\nbesides: {exc!r}"
+            end_the_run(request.config, f"{request.node.nodeid}: {stuck}{besides}")
+        if stuck is not exc:
+            raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10
     if stuck is not None:
-        if stuck.for_good:
-            end_the_run(request.config, f"{request.node.nodeid}: {stuck}")
         pytest.fail(str(stuck), pytrace=False)  # the traceback is all machinery
+
+
+def _did_not_stop(error: BaseException) -> DidNotStop | None:
+    """The :exc:`DidNotStop` that ``error`` is or has among others; one for good, if there is."""
+    if isinstance(error, DidNotStop):
+        return error
+    if not isinstance(error, ExceptionGroup):
+        return None
+    found = [each for each in map(_did_not_stop, error.exceptions) if each is not None]
+    return max(found, key=lambda each: each.for_good, default=None)
 
 
 def open_like(

@@ -294,12 +294,11 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
         return value
     if name == "blocking":
         return _mode(where, value)
-    if name == "blocking_threshold":
-        return _threshold(where, checked_grace(value, name))  # type: ignore[arg-type]
     try:
-        return checked_grace(value, name)  # type: ignore[arg-type]
+        seconds = checked_grace(value, name)  # type: ignore[arg-type]
     except (TypeError, ValueError) as exc:
         raise pytest.UsageError(f"{where}: {exc}") from None
+    return _threshold(where, seconds) if name == "blocking_threshold" else seconds
 
 
 def _mode(where: str, value: object) -> str:
