@@ -1,0 +1,240 @@
+"""`LeakCheck`: what one test leaves behind, found while its event loop runs and after.
+
+A thing that is about to go (a transport that closes in the loop's next turn, a worker thread that
+has not yet put itself back) is no leak. So what looks like one is looked at again, a bounded number
+of times, with the event loop turned in between; a clean test pays for one look. Nothing is ever
+collected on the clean path: a full garbage collection takes longer than many a test.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from anyio import CancelScope
+
+from ..settling import settle
+from .async_generators import AsyncGenerators
+from .cancel_scopes import CancelScopes
+from .caught_warnings import WarningsOfTheTest
+from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
+from .coroutines import Coroutines
+from .descriptors import Descriptors
+from .loops import LoopWatch
+from .memory_streams import MemoryStreams
+from .places import Place
+from .processes import Processes
+from .tasks import TaskExceptions, Tasks
+from .threads import Threads
+from .timers import Timers
+
+#: All kinds of leak, in the order of reports.
+ALL: tuple[str, ...] = (
+    "task",
+    "task exception",
+    "coroutine",
+    "cancel scope",
+    "async generator",
+    "memory stream",
+    "socket",
+    "file",
+    "timer",
+    "thread",
+    "process",
+)
+
+#: What a failed test may have left open only because it did not come to the line that closes it,
+#: or because its traceback refers to it.
+REFERENCE_DEPENDENT = frozenset({"async generator", "memory stream", "socket", "file", "coroutine"})
+
+#: Turns of the event loop that what is about to go gets, at each look.
+TURNS = 64
+
+#: Looks at what seems to be a leak before it is one.
+LOOKS = 12
+
+
+class LeakCheck:
+    """Looks for what one test leaves behind.
+
+    In order: :meth:`start`, :meth:`entered_loop` at each part of the test that the event loop runs,
+    :meth:`find` in the event loop after the last one, :meth:`stop` after the event loop was closed,
+    or left for the next test. Every part but :meth:`start` and :meth:`stop` may be missing.
+
+    :param kinds: the kinds of leak to look for
+    :param name: whose leaks, for a debugger
+    :raises ValueError: for a kind that does not exist
+    """
+
+    def __init__(self, *, kinds: Collection[str] = ALL, name: str = "a test") -> None:
+        unknown = sorted(set(kinds) - set(ALL))
+        if unknown:
+            raise ValueError(f"unknown kinds of leak: {unknown}; there are {list(ALL)}")
+        self._test = Owner(name)
+        self._warnings = WarningsOfTheTest()
+        self._tasks = Tasks(self._test)
+        self._exceptions = TaskExceptions(self._test, self._tasks)
+        self._timers = Timers(self._test)
+        self._descriptors = Descriptors(self._test)
+        self._processes = Processes(self._test)
+        every: list[Kind] = [
+            self._tasks,
+            self._exceptions,
+            Coroutines(self._test, self._warnings),
+            CancelScopes(self._test),
+            AsyncGenerators(self._test),
+            MemoryStreams(self._test, self._warnings),
+            self._descriptors,
+            self._timers,
+            Threads(self._test),
+            self._processes,
+        ]
+        self._kinds_of_leak = set(kinds)
+        self._kinds = [kind for kind in every if not self._kinds_of_leak.isdisjoint(kind.names)]
+        self._listening = dict.fromkeys(self._kinds)
+        self._loops = LoopWatch(self)
+        self._started = False
+        self._reported: set[Any] = set()
+        self._found: list[Leak] = []
+
+    def start(self) -> None:
+        """Begin: before the fixtures of the test are set up, outside of the event loop or inside.
+
+        From here to :meth:`stop`, functions of the standard library, AnyIO and trio are replaced.
+        """
+        if self._started:
+            raise RuntimeError("this check was started before")
+        self._started = True
+        if self._tasks not in self._listening:
+            self._tasks.start()  # its tasks tell where other things were made
+        for kind in self._kinds:
+            kind.start()
+
+    def entered_loop(self) -> None:
+        """The event loop begins to run a part of the test, in the task that calls this."""
+        if owner.get() is not OUTLIVES_THE_TEST:
+            owner.set(self._test)
+        self._warnings.begin()
+        self._loops.entered_loop()
+        if self._loops.is_new and self._descriptors in self._listening:
+            self._descriptors.entered_new_loop()
+        for kind in self._kinds:
+            kind.entered_loop()
+
+    @contextmanager
+    def exempt(self) -> Iterator[None]:
+        """What is made in this block, and by what is made in it, outlives the test.
+
+        For the setup of wider-scoped fixtures, sync and async, during the test.
+        """
+        before = owner.get()
+        owner.set(OUTLIVES_THE_TEST)
+        for kind in self._kinds:
+            kind.exempt_begin()
+        try:
+            yield
+        finally:
+            for kind in self._kinds:
+                kind.exempt_end()
+            owner.set(before)
+
+    async def find(
+        self,
+        *,
+        own_tasks: Callable[[int], bool] = lambda task_id: False,
+        failed: bool = False,
+    ) -> list[Leak]:
+        """What is left, after the last fixture of the test was torn down.
+
+        :param own_tasks: tells, by AnyIO's ``TaskInfo.id``, the tasks that somebody else sees to
+        :param failed: the test has failed: say nothing of things that its traceback may keep alive
+            (:data:`REFERENCE_DEPENDENT`), here and in :meth:`stop`
+        """
+        self._tasks.own_tasks = own_tasks
+        if failed:
+            self._kinds_of_leak -= REFERENCE_DEPENDENT
+            self._kinds = [k for k in self._kinds if not self._kinds_of_leak.isdisjoint(k.names)]
+        self.entered_loop()
+        with self._unseen_shield():
+            await settle(turns=TURNS)
+            suspects = self._look()
+            for _ in range(LOOKS):
+                if not suspects:
+                    break
+                time.sleep(0)  # noqa: ASYNC251 (no pause: threads that only have to end may run)
+                await settle(turns=TURNS)
+                suspects = self._look()
+            leaks = self._report(suspects)
+            if leaks:
+                await self._collect()
+        return leaks
+
+    @contextmanager
+    def _unseen_shield(self) -> Iterator[None]:
+        """A shield that is not taken for a cancel scope of the test."""
+        owner.set(OUTLIVES_THE_TEST)
+        with CancelScope(shield=True):
+            owner.set(self._test)
+            yield
+
+    def stop(self) -> list[Leak]:
+        """End; return what :meth:`find` could not see: what shows only without the event loop."""
+        self._warnings.end()
+        try:
+            suspects: Suspects = {}
+            for kind in self._kinds:
+                suspects.update(kind.look_outside())
+            return self._report(suspects)
+        finally:
+            self._loops.stop()
+            for kind in self._listening:
+                kind.stop()
+
+    def _look(self) -> Suspects:
+        suspects: Suspects = {}
+        for kind in self._kinds:
+            suspects.update(kind.look())
+        return suspects
+
+    def _report(self, suspects: Suspects) -> list[Leak]:
+        leaks = [describe() for key, describe in suspects.items() if key not in self._reported]
+        self._reported.update(suspects)
+        leaks = [leak for leak in leaks if leak.kind in self._kinds_of_leak]
+        # The pipes of a process go with it.
+        of_processes = {leak.where for leak in leaks if leak.kind == "process" and leak.where}
+        leaks = [
+            leak
+            for leak in leaks
+            if leak.where not in of_processes or leak.kind not in ("file", "socket")
+        ]
+        return sorted(leaks, key=lambda leak: ALL.index(leak.kind))
+
+    async def _collect(self) -> None:
+        """Let go here what the collector would otherwise find in some later test."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # these were reported
+            gc.collect()
+        await settle(turns=TURNS)
+
+    # What the event loops tell (loops.Listener), passed on to the kind that it is for.
+
+    def made_timer(self, handle: Any, place: Place | None, whose: Owner | None) -> None:
+        if self._timers in self._listening:
+            self._timers.made_timer(handle, place, whose)
+
+    def made_descriptor(self, fd: int, place: Place | None, whose: Owner | None) -> None:
+        if self._descriptors in self._listening:
+            self._descriptors.made_descriptor(fd, place, whose)
+
+    def made_process(self, pid: int, name: str, place: Place | None, whose: Owner | None) -> None:
+        if self._processes in self._listening:
+            self._processes.made_process(pid, name, place, whose)
+
+    def called_exception_handler(self, context: dict[str, Any]) -> bool:
+        return self._exceptions in self._listening and (
+            self._exceptions.called_exception_handler(context)
+        )

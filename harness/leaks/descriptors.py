@@ -1,0 +1,343 @@
+"""File descriptors that are open: sockets, files, pipes; and sockets that were dropped unclosed.
+
+What the test leaves open is the difference between two listings of ``/dev/fd``. So it also finds
+what a library opens in C. To tell where and for whom, the usual ways to open something are watched
+meanwhile, and what they open is remembered by descriptor and inode.
+
+Without ``/dev/fd`` (on Windows) only sockets that were dropped are found.
+"""
+
+from __future__ import annotations
+
+import _socket
+import builtins
+import contextlib
+import io
+import itertools
+import os
+import socket
+import stat
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .contract import Kind, Leak, Owner, Suspects, owner
+from .hooks import Hook
+from .places import Place, described, here
+
+#: Device, inode and type: what tells a descriptor from the next one of the same number.
+Identity = tuple[int, int, int]
+
+#: What links in ``/proc/self/fd`` begin with that are no leaks, and why.
+IGNORED_LINKS = {
+    "anon_inode:[eventpoll]": "the selector of an event loop",
+    "anon_inode:[eventfd]": "how threads wake an event loop",
+    "anon_inode:[io_uring]": "libuv's way to the disk",
+    "anon_inode:[pidfd]": "how an event loop waits for a process; that is a leak of its own",
+    "/dev/null": "libuv and subprocess keep it open; nothing hangs on it",
+    "/dev/urandom": "OpenSSL and others keep it open once they needed it",
+    "/dev/random": "the same",
+    "/usr/share/zoneinfo": "time zone data that libraries keep open",
+}
+
+#: What the address of a local socket's peer begins with that is no leak: connections that the C
+#: library opens once in a process, in whatever test looks up the first host or user.
+IGNORED_PEERS = (
+    "/dev/log",  # syslog
+    "/run/nscd",
+    "/var/run/nscd",
+    "/run/systemd",
+    "/var/lib/sss",
+)
+
+_FOLDER = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+
+
+def open_descriptors() -> dict[int, Identity]:
+    """The descriptors of this process."""
+    found = {}
+    try:
+        names = os.listdir(_FOLDER)
+    except OSError:
+        return {}
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):  # the listing's own has gone
+            number = int(name)
+            found[number] = identity_of(number)
+    return found
+
+
+def identity_of(fd: int) -> Identity:
+    """Raises :exc:`OSError` if ``fd`` is not open."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
+
+
+class _Socket(weakref.ref[socket.socket]):
+    """A socket that was made; tells when it goes."""
+
+    __slots__ = ("kind", "number", "place", "whose")
+    number: int
+    place: Place
+    whose: Owner | None
+    kind: str
+
+
+class Descriptors(Kind):
+    """Descriptors opened during the test and open at its end."""
+
+    names = ("socket", "file")
+
+    def __init__(self, test: Owner) -> None:
+        super().__init__(test)
+        self._before: dict[int, Identity] = {}
+        self._during: dict[int, Identity] = {}
+        self._made: dict[int, tuple[Identity, Place | None, Owner | None]] = {}
+        self._sockets: dict[int, _Socket] = {}
+        self._dropped: list[_Socket] = []
+        self._numbers = itertools.count()
+
+    def start(self) -> None:
+        self._before = open_descriptors()
+        for hook in _hooks:
+            hook.listen(self)
+
+    def entered_new_loop(self) -> None:
+        """An event loop runs a part of the test for the first time: what it runs on is its own."""
+        for fd, identity in open_descriptors().items():
+            is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
+            if self._place_of(fd, identity)[0] is None and not is_file:
+                self._before[fd] = identity
+
+    def exempt_begin(self) -> None:
+        self._during = open_descriptors()
+
+    def exempt_end(self) -> None:
+        for fd, identity in open_descriptors().items():
+            if self._during.get(fd) != identity and fd not in self._made:
+                self._before[fd] = identity
+
+    def made_descriptor(self, fd: int, place: Place | None, whose: Owner | None) -> None:
+        """Descriptor ``fd`` was opened."""
+        with contextlib.suppress(OSError):
+            self._made[fd] = identity_of(fd), place, whose
+
+    def made_socket(self, sock: socket.socket, place: Place | None) -> None:
+        """A Python socket was made."""
+        fd = sock.fileno()
+        whose = owner.get()
+        self.made_descriptor(fd, place, whose)
+        if fd < 0 or place is None or not self.mine(whose):
+            self._sockets.pop(id(sock), None)
+            return
+        record = _Socket(sock, self._went)
+        record.number, record.place, record.whose = id(sock), place, whose
+        record.kind = _sort(sock)
+        self._sockets[id(sock)] = record
+
+    def closed_socket(self, sock: socket.socket) -> None:
+        """A Python socket was closed or detached."""
+        self._sockets.pop(id(sock), None)
+
+    def _went(self, reference: weakref.ref[socket.socket]) -> None:
+        assert isinstance(reference, _Socket)
+        if self._sockets.get(reference.number) is reference:
+            del self._sockets[reference.number]
+            reference.number = next(self._numbers)
+            self._dropped.append(reference)
+
+    def _place_of(self, fd: int, identity: Identity) -> tuple[Place | None, Owner | None, bool]:
+        made, place, whose = self._made.get(fd, (None, None, None))
+        if made != identity:
+            return None, None, False
+        return place, whose, True
+
+    def look(self) -> Suspects:
+        now = open_descriptors()
+        suspects: Suspects = {}
+        for fd, identity in now.items():
+            if self._before.get(fd) == identity:
+                continue
+            place, whose, known = self._place_of(fd, identity)
+            if not self.mine(whose) or (known and place is None):
+                continue
+            describe = self._suspect(fd, identity, place, now)
+            if describe is not None:
+                suspects["descriptor", fd, identity] = describe
+        for dropped in self._dropped:
+            suspects["dropped socket", dropped.number] = _describe(
+                "socket", f"{dropped.kind}, dropped without close()", dropped.place
+            )
+        return suspects
+
+    def look_outside(self) -> Suspects:
+        return self.look()
+
+    def _suspect(
+        self, fd: int, identity: Identity, place: Place | None, now: dict[int, Identity]
+    ) -> Callable[[], Leak] | None:
+        if stat.S_ISSOCK(identity[2]):
+            address = _Address(fd)
+            if address.peer.startswith(IGNORED_PEERS):
+                return None
+            if place is None and address.local in self._listening(now):
+                return None  # accepted in C for a server that outlives the test
+            return _describe("socket", f"{address}, descriptor {fd}", place)
+        link = _link(fd)
+        if link.startswith(tuple(IGNORED_LINKS)) or fd in _process_wide():
+            return None
+        return _describe("file", f"{link}, descriptor {fd}", place)
+
+    def _listening(self, now: dict[int, Identity]) -> set[str]:
+        """The addresses of listening sockets that are not the test's."""
+        found = set()
+        for fd, identity in now.items():
+            whose = self._place_of(fd, identity)[1]
+            if stat.S_ISSOCK(identity[2]) and (
+                self._before.get(fd) == identity or not self.mine(whose)
+            ):
+                address = _Address(fd)
+                if address.listens:
+                    found.add(address.local)
+        return found
+
+    def stop(self) -> None:
+        for hook in _hooks:
+            hook.leave(self)
+        self._sockets.clear()
+
+
+class _Address:
+    """What the system knows of a socket."""
+
+    def __init__(self, fd: int) -> None:
+        self.sort = "of unknown family"
+        self.local = self.peer = ""
+        self.listens = False
+        # Not socket.socket, which is watched. It is detached again: the descriptor is not ours.
+        try:
+            sock = _socket.socket(fileno=fd)
+        except OSError:
+            return
+        try:
+            self.sort = _sort(sock)
+            with contextlib.suppress(OSError):
+                self.local = _written(sock.getsockname())
+            with contextlib.suppress(OSError):
+                self.peer = _written(sock.getpeername())
+            with contextlib.suppress(OSError, AttributeError):
+                self.listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        finally:
+            sock.detach()
+
+    def __str__(self) -> str:
+        said = self.sort
+        if self.local:
+            said += f" {self.local}"
+        if self.listens:
+            return f"{said}, listening"
+        return f"{said} connected to {self.peer}" if self.peer else said
+
+
+def _sort(sock: _socket.socket) -> str:
+    """``AF_INET SOCK_STREAM`` and the like."""
+    numbers = ((socket.AddressFamily, sock.family), (socket.SocketKind, sock.type))
+    words = []
+    for names, number in numbers:
+        try:
+            words.append(names(number).name)
+        except ValueError:
+            words.append(str(number))
+    return " ".join(words)
+
+
+def _written(address: Any) -> str:
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return os.fsdecode(address)
+
+
+def _link(fd: int) -> str:
+    try:
+        return os.readlink(f"{_FOLDER}/{fd}")
+    except OSError:
+        pass
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return "closed"
+    return "pipe" if stat.S_ISFIFO(mode) else "file"
+
+
+def _process_wide() -> set[int]:
+    """Descriptors that multiprocessing opens once in a process, for its helper processes."""
+    found = set()
+    tracker: Any = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is not None:
+        found.add(tracker._resource_tracker._fd)
+    server: Any = sys.modules.get("multiprocessing.forkserver")
+    if server is not None:
+        found.add(server._forkserver._forkserver_alive_fd)
+    return found
+
+
+def _describe(kind: str, what: str, place: Place | None) -> Callable[[], Leak]:
+    return lambda: Leak(kind, what, described(place))
+
+
+def _socket_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    def __init__(sock: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
+        original(sock, *args, **options)
+        place = here()
+        for listener in hook.listeners:
+            listener.made_socket(sock, place)
+
+    return __init__
+
+
+def _socket_close(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    def close(sock: Any, *args: Any) -> Any:
+        for listener in hook.listeners:
+            listener.closed_socket(sock)
+        return original(sock, *args)
+
+    return close
+
+
+def _open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    def open(*args: Any, **options: Any) -> Any:  # noqa: A001 (it stands for it)
+        file = original(*args, **options)
+        place, whose = here(), owner.get()
+        with contextlib.suppress(OSError, ValueError):
+            fd = file.fileno()
+            for listener in hook.listeners:
+                listener.made_descriptor(fd, place, whose)
+        return file
+
+    return open
+
+
+def _os_open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    def os_open(*args: Any, **options: Any) -> Any:
+        made = original(*args, **options)
+        place, whose = here(), owner.get()
+        for fd in made if isinstance(made, tuple) else (made,):
+            for listener in hook.listeners:
+                listener.made_descriptor(fd, place, whose)
+        return made
+
+    return os_open
+
+
+_hooks: tuple[Hook[Descriptors], ...] = (
+    Hook(socket.socket, "__init__", _socket_init),
+    # What socket.close() calls in the end, here and in ssl.SSLSocket (CPython, Lib/socket.py).
+    Hook(socket.socket, "_real_close", _socket_close),
+    Hook(socket.socket, "detach", _socket_close),
+    Hook(builtins, "open", _open),
+    Hook(io, "open", _open),
+    Hook(os, "open", _os_open),
+    Hook(os, "pipe", _os_open),
+)

@@ -1,0 +1,169 @@
+"""The line of the user's code that makes a thing.
+
+That is the innermost frame on the stack that belongs neither to an event loop, nor to the harness,
+nor to the standard library. A task that runs only code of those (AnyIO's happy eyeballs, say) has
+none; then it is the line that made the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, NamedTuple
+
+from ..diagnostics.stacks import MACHINERY, await_stack
+
+
+class Place(NamedTuple):
+    """A line of code."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        file = self.file
+        below = os.getcwd() + os.sep
+        if file.startswith(below):
+            file = file[len(below) :]
+        source = linecache.getline(self.file, self.line).strip()
+        return f"{file}:{self.line} in {self.function}: {source}"
+
+
+def described(place: Place | None) -> str | None:
+    """``place`` as :attr:`harness.leaks.Leak.where` has it."""
+    return None if place is None else str(place)
+
+
+_USER, _SKIP, _END = 0, 1, 2
+
+#: Where the stack of one task or test ends, and what called the event loop begins: modules, and
+#: functions of modules.
+_ENDS: dict[str, frozenset[str] | None] = {
+    "pluggy": None,
+    "_pytest": None,
+    "asyncio.runners": None,
+    "asyncio.events": frozenset({"_run"}),
+    "asyncio.base_events": frozenset({"_run_once", "run_forever", "run_until_complete"}),
+    "trio._core._run": frozenset({"unrolled_run", "setup_runner", "run", "guest_tick"}),
+    "anyio._core._eventloop": frozenset({"run"}),
+    "anyio._backends._asyncio": frozenset(
+        {"run_test", "run_fixture", "run_asyncgen_fixture", "_run_tests_and_fixtures"}
+    ),
+    "anyio._backends._trio": frozenset({"_call_in_runner_task", "_run_tests_and_fixtures"}),
+    # An event loop that makes what it runs on, in whoever asked for the loop.
+    "asyncio.selector_events": frozenset({"_make_self_pipe"}),
+    "trio._core._wakeup_socketpair": None,
+    "uvloop": frozenset({"new_event_loop"}),
+    # Processes that AnyIO keeps for the event loop, whoever needed the first one.
+    "anyio.to_process": None,
+}
+
+_SKIPPED = frozenset({*MACHINERY, *sys.stdlib_module_names, "exceptiongroup", "attr", "sniffio"})
+
+#: What a module is, by name. Filled as modules are met.
+_kinds: dict[str, tuple[int, frozenset[str] | None]] = {}
+
+
+def _kind(module: str) -> tuple[int, frozenset[str] | None]:
+    top = module.partition(".")[0]
+    kind: tuple[int, frozenset[str] | None]
+    if module in _ENDS or (top in _ENDS and _ENDS[top] is None):
+        kind = (_END, _ENDS.get(module))
+    else:
+        kind = (_SKIP if top in _SKIPPED and module != "__main__" else _USER, None)
+    _kinds[module] = kind
+    return kind
+
+
+def is_users(frame: FrameType | None) -> bool:
+    """Whether ``frame`` runs the user's code, or a library's that is not part of the machinery."""
+    if frame is None:
+        return False
+    module = frame.f_globals.get("__name__", "")
+    return (_kinds.get(module) or _kind(module))[0] == _USER
+
+
+def in_library(frame: FrameType | None) -> bool:
+    """Whether ``frame`` runs code that the user did not write: the machinery's, or an installed
+    library's."""
+    if frame is None or not is_users(frame):
+        return True
+    file = frame.f_code.co_filename
+    return "site-packages" in file or "dist-packages" in file
+
+
+def here(depth: int = 1) -> Place | None:
+    """The user's line that is being run, seen from ``depth`` frames above the caller."""
+    frame: FrameType | None = sys._getframe(depth + 1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        kind, ends = _kinds.get(module) or _kind(module)
+        if kind == _USER:
+            return _place(frame, frame.f_lineno)
+        if kind == _END and (ends is None or frame.f_code.co_name in ends):
+            if module == "anyio.to_process":
+                return None
+            break
+        frame = frame.f_back
+    task = current_task()
+    if task is not None:
+        born = births.get(task)
+        if born is not None and born.place is not None:
+            return born.place
+    return on_behalf_of.get()
+
+
+#: The line for which a worker thread of the machinery does something.
+on_behalf_of: ContextVar[Place | None] = ContextVar("harness_leaks_on_behalf_of", default=None)
+
+
+class Birth(NamedTuple):
+    """When, where and for whom a task was made."""
+
+    number: int
+    place: Place | None
+    whose: Any
+
+
+#: Of the tasks that were made while anybody looked for leaks.
+births: weakref.WeakKeyDictionary[Any, Birth] = weakref.WeakKeyDictionary()
+
+
+def current_task() -> Any:
+    """The task that runs this code, of asyncio or trio, if there is one."""
+    trio: Any = sys.modules.get("trio")
+    # Half-imported, when the import itself opens files.
+    in_trio_task: Callable[[], bool] | None = getattr(
+        getattr(trio, "lowlevel", None), "in_trio_task", None
+    )
+    if in_trio_task is not None and in_trio_task():
+        return trio.lowlevel.current_task()
+    loop = asyncio._get_running_loop()
+    return None if loop is None else asyncio.current_task(loop)
+
+
+def waiting_at(coroutine: Any) -> Place | None:
+    """The innermost line of the user's code at which a suspended coroutine waits."""
+    place = None
+    for frame, line in await_stack(coroutine):
+        if is_users(frame):
+            place = _place(frame, line)
+    return place
+
+
+def from_origin(origin: tuple[tuple[str, int, str], ...] | None) -> Place | None:
+    """The innermost line in a coroutine's ``cr_origin``."""
+    return Place(*origin[0]) if origin else None
+
+
+def _place(frame: FrameType, line: int) -> Place:
+    code = frame.f_code
+    # co_qualname came with Python 3.11
+    return Place(code.co_filename, line, getattr(code, "co_qualname", code.co_name))

@@ -1,0 +1,71 @@
+"""The least that a test runner has to do with a `LeakCheck`: one test, in an event loop of its own.
+
+The body runs in a coroutine of its own, in the task that looks afterwards, as under pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from harness.backends import BUILT_IN
+from harness.leaks import Leak, LeakCheck
+
+Body = Callable[[], Awaitable[object]]
+
+
+def leaks_of(
+    backend: str,
+    body: Body,
+    *,
+    check: LeakCheck | None = None,
+    before: Body | None = None,
+    failed: bool = False,
+    **options: Any,
+) -> list[Leak]:
+    """What ``body`` leaves behind.
+
+    :param before: a wider-scoped fixture, set up first
+    """
+    check = check or LeakCheck()
+    leaks: list[Leak] = []
+
+    async def main() -> None:
+        if before is not None:
+            with check.exempt():
+                check.entered_loop()
+                await before()
+        check.entered_loop()
+        await body()
+        leaks.extend(await check.find(failed=failed, **options))
+
+    of_backend = BUILT_IN[backend]
+    check.start()
+    try:
+        anyio.run(main, backend=of_backend.library, backend_options=dict(of_backend.options))
+    finally:
+        leaks.extend(check.stop())
+    return leaks
+
+
+def line_of(function: Callable[..., Any], text: str) -> str:
+    """``:12 in function``, for the line of ``function`` that contains ``text``."""
+    import inspect
+
+    lines, first = inspect.getsourcelines(function)
+    (number,) = (first + index for index, line in enumerate(lines) if text in line)
+    return f":{number} in "
+
+
+def the_one(leaks: list[Leak], kind: str, what: str, where: str | None) -> None:
+    """Assert that there is one leak, and that it is this one."""
+    assert [leak.kind for leak in leaks] == [kind], "\n".join(map(str, leaks))
+    (leak,) = leaks
+    assert what in leak.what
+    if where is None:
+        assert leak.where is None
+    else:
+        assert leak.where is not None
+        assert where in leak.where, leak.where
