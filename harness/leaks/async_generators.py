@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .places import Place, described, here, in_library, waiting_at
 
@@ -21,8 +23,9 @@ class AsyncGenerators(Kind):
 
     names = ("async generator",)
 
-    def __init__(self, test: Owner) -> None:
+    def __init__(self, test: Owner, warnings_of_the_test: WarningsOfTheTest) -> None:
         super().__init__(test)
+        self._warnings = warnings_of_the_test
         self._hooks: Any = None
         self._below: Any = None
         self._watching = False
@@ -51,10 +54,12 @@ class AsyncGenerators(Kind):
 
         # A generator keeps the finalizer that was in force when it was begun.
         def finalizer(generator: Any) -> None:
-            if self._watching:
-                self._drop(generator)
+            reported = self._watching and self._drop(generator)
             if below.finalizer is not None:
-                below.finalizer(generator)
+                with warnings.catch_warnings():
+                    if reported:
+                        warnings.simplefilter("ignore", ResourceWarning)  # trio's
+                    below.finalizer(generator)
 
         return firstiter, finalizer
 
@@ -66,11 +71,13 @@ class AsyncGenerators(Kind):
         else:
             self._begun.pop(id(generator), None)
 
-    def _drop(self, generator: Any) -> None:
+    def _drop(self, generator: Any) -> bool:
         _, place = self._begun.pop(id(generator), (None, None))
         # How an installed library treats its generators is not the test's to mend.
-        if place is not None and not in_library(generator.ag_frame):
-            self._dropped.append((next(self._numbers), generator.__qualname__, place))
+        if place is None or in_library(generator.ag_frame) or self._warnings.are_caught():
+            return False
+        self._dropped.append((next(self._numbers), generator.__qualname__, place))
+        return True
 
     def look(self) -> Suspects:
         suspects: Suspects = {}

@@ -86,7 +86,7 @@ class LeakCheck:
             self._exceptions,
             Coroutines(self._test, self._warnings),
             CancelScopes(self._test),
-            AsyncGenerators(self._test),
+            AsyncGenerators(self._test, self._warnings),
             MemoryStreams(self._test, self._warnings),
             self._descriptors,
             self._timers,

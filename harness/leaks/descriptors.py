@@ -120,8 +120,15 @@ class Descriptors(Kind):
 
     def made_descriptor(self, fd: int, place: Place | None, whose: Owner | None) -> None:
         """Descriptor ``fd`` was opened."""
-        with contextlib.suppress(OSError):
-            self._made[fd] = identity_of(fd), place, whose
+        try:
+            identity = identity_of(fd)
+        except OSError:
+            return
+        if not (stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])) and (
+            self._before.get(fd) == identity or self._place_of(fd, identity)[2]
+        ):
+            return  # only another object for a descriptor that is known: socket(fileno=...)
+        self._made[fd] = identity, place, whose
 
     def made_socket(self, sock: socket.socket, place: Place | None) -> None:
         """A Python socket was made."""
@@ -309,6 +316,8 @@ def _socket_close(original: Callable[..., Any], hook: Hook[Descriptors]) -> Call
 def _open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def open(*args: Any, **options: Any) -> Any:  # noqa: A001 (it stands for it)
         file = original(*args, **options)
+        if args and isinstance(args[0], int):  # opened before
+            return file
         place, whose = here(), owner.get()
         with contextlib.suppress(OSError, ValueError):
             fd = file.fileno()

@@ -54,8 +54,12 @@ class Tasks(Kind):
                     continue
             elif not self.mine_by_birth(born):
                 continue
-            if task is not this and not self.own_tasks(id(task)):
-                suspects["task", id(task)] = _describe(task, born and born.place)
+            if task is this or self.own_tasks(id(task)):
+                continue
+            coroutine = task.get_coro() if isinstance(task, asyncio.Task) else task.coro
+            place, at = born and born.place, waiting_at(coroutine)
+            if place is not None or at is not None:  # else it is the machinery's, for itself
+                suspects["task", id(task)] = _describe(task, place, at)
         return suspects
 
 
@@ -118,10 +122,8 @@ def _name(task: Any) -> str:
     return name
 
 
-def _describe(task: Any, place: Place | None) -> Callable[[], Leak]:
+def _describe(task: Any, place: Place | None, at: Place | None) -> Callable[[], Leak]:
     def describe() -> Leak:
-        coroutine = task.get_coro() if isinstance(task, asyncio.Task) else task.coro
-        at = waiting_at(coroutine)
         waits = "" if at is None else f", which waits at {at}"
         return Leak("task", f"{_name(task)}{waits}", described(place))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
@@ -60,19 +61,18 @@ class Threads(Kind):
         self._listener = self._on_start
 
     def start(self) -> None:
-        self._before.update(threading.enumerate())
+        self._before.update(_at_work(threading.enumerate()))
         _started.listen(self._listener)
 
     def _on_start(self, thread: threading.Thread) -> None:
         self._made[thread] = here(2), owner.get()
 
     def exempt_begin(self) -> None:
-        self._during = threading.enumerate()
+        self._during = _at_work(threading.enumerate())
 
     def exempt_end(self) -> None:
-        for thread in threading.enumerate():
-            if thread not in self._during and thread not in self._made:
-                self._before.add(thread)
+        now = _at_work(threading.enumerate())
+        self._before.update(set(now).difference(self._during, self._made))
         self._during = []
 
     def look(self) -> Suspects:
@@ -85,10 +85,11 @@ class Threads(Kind):
             if not self.mine(whose) or _is_machinery(thread):
                 continue
             if frames is None:
-                frames = sys._current_frames()
+                frames = _frames_of_others()
             stack = _stack(frames.get(thread.ident or 0))
-            if not _is_idle(stack):
-                suspects["thread", id(thread)] = _describe(thread, stack, place)
+            if _is_of_pool(thread) and (_is_idle(stack) or not self.mine(_works_for(stack))):
+                continue
+            suspects["thread", id(thread)] = _describe(thread, stack, place)
         return suspects
 
     def look_outside(self) -> Suspects:
@@ -101,12 +102,55 @@ class Threads(Kind):
 def _is_machinery(thread: threading.Thread) -> bool:
     if isinstance(thread, threading._DummyThread):
         return True  # of a library in C, which runs Python now and then
+    module = _module_of(thread)
+    return module.partition(".")[0] in MACHINERY and module not in POOLS
+
+
+def _is_of_pool(thread: threading.Thread) -> bool:
+    return _module_of(thread) in POOLS
+
+
+def _module_of(thread: threading.Thread) -> str:
+    """Where what a thread runs is defined."""
     made_by: Any = type(thread)
     if made_by.__module__ == "threading":
         made_by = getattr(thread, "_target", None)  # what Thread.run calls, in every CPython
         made_by = getattr(made_by, "__func__", made_by)
-    module = str(getattr(made_by, "__module__", ""))
-    return module.partition(".")[0] in MACHINERY and module not in POOLS
+    return str(getattr(made_by, "__module__", ""))
+
+
+def _at_work(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
+    """``threads`` without those of pools that are idle: the test may put them to work."""
+    frames: dict[int, FrameType] | None = None
+    found = []
+    for thread in threads:
+        if _is_of_pool(thread):
+            if frames is None:
+                frames = _frames_of_others()
+            if _is_idle(_stack(frames.get(thread.ident or 0))):
+                continue
+        found.append(thread)
+    return found
+
+
+def _frames_of_others() -> dict[int, FrameType]:
+    """The innermost frame of every other thread."""
+    frames = sys._current_frames()
+    frames.pop(threading.get_ident(), None)  # or whoever holds them holds himself
+    return frames
+
+
+def _works_for(stack: list[FrameType]) -> Owner | None:
+    """For whom a thread of a pool does something, if that is known.
+
+    The workers of AnyIO and trio run it in a context (anyio/_backends/_asyncio.py,
+    WorkerThread.run; trio/_threads.py, worker_fn).
+    """
+    for frame in stack:
+        context = None if is_users(frame) else frame.f_locals.get("context")
+        if isinstance(context, Context):
+            return context.get(owner)
+    return None
 
 
 def _stack(frame: FrameType | None) -> list[FrameType]:
@@ -119,13 +163,11 @@ def _stack(frame: FrameType | None) -> list[FrameType]:
 
 
 def _is_idle(stack: list[FrameType]) -> bool:
-    """Whether a thread belongs to a pool and does nothing of the user's."""
-    modules = [str(frame.f_globals.get("__name__")) for frame in stack]
-    if POOLS.isdisjoint(modules):
-        return False
-    if (modules[0], stack[0].f_code.co_name) in BUSY_IN_C:
-        return False
-    return not any(is_users(frame) for frame in stack)
+    """Whether a thread of a pool does nothing of the user's."""
+    if not stack:
+        return True
+    innermost = (stack[0].f_globals.get("__name__"), stack[0].f_code.co_name)
+    return innermost not in BUSY_IN_C and not any(is_users(frame) for frame in stack)
 
 
 def _describe(

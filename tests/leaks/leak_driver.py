@@ -1,10 +1,11 @@
 """The least that a test runner has to do with a `LeakCheck`: one test, in an event loop of its own.
 
-The body runs in a coroutine of its own, in the task that looks afterwards, as under pytest.
+The body runs in the task that looks afterwards, as under pytest.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,26 +21,32 @@ def leaks_of(
     backend: str,
     body: Body,
     *,
-    check: LeakCheck | None = None,
     before: Body | None = None,
-    failed: bool = False,
-    **options: Any,
+    after: Callable[[], object] | None = None,
+    check: LeakCheck | None = None,
+    **find: Any,
 ) -> list[Leak]:
     """What ``body`` leaves behind.
 
     :param before: a wider-scoped fixture, set up first
+    :param after: cleans up behind ``body`` in the event loop, once it has been looked at
+    :param find: arguments of `LeakCheck.find`
     """
     check = check or LeakCheck()
     leaks: list[Leak] = []
 
     async def main() -> None:
+        check.entered_loop()
         if before is not None:
             with check.exempt():
-                check.entered_loop()
                 await before()
         check.entered_loop()
         await body()
-        leaks.extend(await check.find(failed=failed, **options))
+        leaks.extend(await check.find(**find))
+        if after is not None:
+            result = after()
+            if inspect.isawaitable(result):
+                await result
 
     of_backend = BUILT_IN[backend]
     check.start()
@@ -51,19 +58,17 @@ def leaks_of(
 
 
 def line_of(function: Callable[..., Any], text: str) -> str:
-    """``:12 in function``, for the line of ``function`` that contains ``text``."""
-    import inspect
-
+    """``test_x.py:12 in``, for the one line of ``function`` that contains ``text``."""
     lines, first = inspect.getsourcelines(function)
     (number,) = (first + index for index, line in enumerate(lines) if text in line)
-    return f":{number} in "
+    return f"{inspect.getsourcefile(function)}:{number} in ".rpartition("/")[2]
 
 
 def the_one(leaks: list[Leak], kind: str, what: str, where: str | None) -> None:
     """Assert that there is one leak, and that it is this one."""
     assert [leak.kind for leak in leaks] == [kind], "\n".join(map(str, leaks))
     (leak,) = leaks
-    assert what in leak.what
+    assert what in leak.what, leak.what
     if where is None:
         assert leak.where is None
     else:

@@ -1,0 +1,199 @@
+"""Sockets, files and pipes that stay open, and sockets that are dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing.resource_tracker
+import os
+import socket
+import ssl
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute
+from leak_driver import leaks_of, line_of, the_one
+
+kept = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    yield
+    for each in kept:
+        each.close()
+    kept.clear()
+
+
+def test_a_listening_socket(backend):
+    async def leak():
+        sock = socket.socket()  # made here
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        kept.append(sock)
+
+    leaks = leaks_of(backend, leak)
+    port = kept[0].getsockname()[1]
+    the_one(
+        leaks,
+        "socket",
+        f"AF_INET SOCK_STREAM 127.0.0.1:{port}, listening",
+        line_of(leak, "# made here"),
+    )
+
+
+def test_a_socket_that_is_closed(backend):
+    async def twin():
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        one, other = socket.socketpair()
+        one.close()
+        os.close(other.detach())
+
+    assert leaks_of(backend, twin) == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_socket_that_is_dropped(backend):
+    async def leak():
+        socket.socket()  # made here
+
+    the_one(
+        leaks_of(backend, leak),
+        "socket",
+        "AF_INET SOCK_STREAM, dropped without close()",
+        line_of(leak, "# made here"),
+    )
+
+
+def test_anyios_connection(backend):
+    async def leak():
+        nonlocal client, listener
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        port = listener.extra(SocketAttribute.local_port)
+        client = await anyio.connect_tcp("127.0.0.1", port)  # made here
+        await listener.aclose()
+
+    client = listener = None
+    # The listener is gone, and so is what was accepted for nobody; its peer may have no name now.
+    leaks = leaks_of(backend, leak, after=lambda: client.aclose())
+    the_one(leaks, "socket", "AF_INET SOCK_STREAM 127.0.0.1:", line_of(leak, "# made here"))
+
+
+def test_anyios_connections_that_are_closed(backend):
+    async def handle(stream):
+        async with stream:
+            await stream.send(await stream.receive())
+
+    async def twin():
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(listener.serve, handle)
+            port = listener.extra(SocketAttribute.local_port)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(b"x")
+                assert await stream.receive() == b"x"
+            group.cancel_scope.cancel()
+
+    assert leaks_of(backend, twin) == []
+
+
+def test_an_accepted_connection(backend):
+    """The client is closed; who has accepted the connection keeps it."""
+
+    async def handle(stream):
+        streams.append(stream)
+        arrived.set()
+
+    async def leak():
+        nonlocal arrived
+        arrived = anyio.Event()
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(listener.serve, handle)  # made here
+            port = listener.extra(SocketAttribute.local_port)
+            async with await anyio.connect_tcp("127.0.0.1", port):
+                await arrived.wait()
+            group.cancel_scope.cancel()
+
+    arrived = None
+    streams = []
+    leaks = leaks_of(backend, leak, after=lambda: streams[0].aclose())
+    the_one(leaks, "socket", "AF_INET SOCK_STREAM 127.0.0.1:", line_of(leak, "# made here"))
+
+
+def test_a_server_of_asyncio(backend):
+    if backend == "trio":
+        pytest.skip("asyncio's")
+
+    async def leak():
+        loop = asyncio.get_running_loop()
+        kept.append(await loop.create_server(asyncio.Protocol, "127.0.0.1", 0))  # made here
+
+    leaks = leaks_of(backend, leak, after=lambda: kept[0].close())
+    the_one(leaks, "socket", ", listening", line_of(leak, "# made here"))
+
+
+@pytest.mark.parametrize("how", ["open", "path", "os.open", "pipe"])
+def test_a_file(backend, how, tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+
+    async def leak():
+        if how == "open":
+            kept.append(open(path))  # open  # noqa: ASYNC230, SIM115
+        elif how == "path":
+            kept.append(path.open())  # path
+        elif how == "os.open":
+            kept.append(os.fdopen(os.open(path, os.O_RDONLY)))  # os.open
+        else:
+            near, far = os.pipe()  # pipe
+            kept.append(os.fdopen(near))
+            os.close(far)
+
+    what = "pipe:[" if how == "pipe" else str(path)
+    the_one(leaks_of(backend, leak), "file", what, line_of(leak, f"# {how}"))
+
+
+def test_a_file_that_is_closed(backend, tmp_path):
+    async def twin():
+        with open(tmp_path / "file", "w") as file:  # noqa: ASYNC230
+            file.write("x")
+        async with await anyio.open_file(tmp_path / "file") as file:
+            assert await file.read() == "x"
+
+    assert leaks_of(backend, twin) == []
+
+
+def test_the_files_that_multiprocessing_opens_once(backend):
+    tracker = multiprocessing.resource_tracker._resource_tracker
+    before = tracker._fd
+
+    async def twin():
+        tracker.ensure_running()
+
+    assert leaks_of(backend, twin) == []
+    assert tracker._fd is not None, "multiprocessing has another name for it"
+    if before is None:
+        tracker._stop()
+
+
+def test_a_tls_socket_is_watched_as_any(backend):
+    """`ssl.SSLSocket` calls `socket.__init__` and `socket._real_close` of its base class."""
+
+    async def twin():
+        one, other = socket.socketpair()
+        with (
+            other,
+            ssl.create_default_context().wrap_socket(
+                one, server_hostname="x", do_handshake_on_connect=False
+            ),
+        ):
+            pass
+
+    assert leaks_of(backend, twin) == []
