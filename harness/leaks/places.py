@@ -41,6 +41,10 @@ def described(place: Place | None) -> str | None:
     return None if place is None else str(place)
 
 
+#: The place of what the machinery keeps for itself, whoever needed the first one: AnyIO's worker
+#: processes, which live as long as the event loop.
+NOBODYS = Place("", 0, "")
+
 _USER, _SKIP, _END = 0, 1, 2
 
 #: Where the stack of one task or test ends, and what called the event loop begins: modules, and
@@ -61,7 +65,6 @@ _ENDS: dict[str, frozenset[str] | None] = {
     "asyncio.selector_events": frozenset({"_make_self_pipe"}),
     "trio._core._wakeup_socketpair": None,
     "uvloop": frozenset({"new_event_loop"}),
-    # Processes that AnyIO keeps for the event loop, whoever needed the first one.
     "anyio.to_process": None,
 }
 
@@ -109,7 +112,7 @@ def here(depth: int = 1) -> Place | None:
             return _place(frame, frame.f_lineno)
         if kind == _END and (ends is None or frame.f_code.co_name in ends):
             if module == "anyio.to_process":
-                return None
+                return NOBODYS
             break
         frame = frame.f_back
     task = current_task()

@@ -12,7 +12,7 @@ from typing import Any
 from ..backends import current_library
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import Place, described, here, on_behalf_of
+from .places import NOBODYS, Place, described, here, on_behalf_of
 
 
 def _popen(
@@ -119,8 +119,7 @@ class Processes(Kind):
 
     def made_process(self, pid: int, name: str, place: Place | None, whose: Owner | None) -> None:
         """Process ``pid`` was started."""
-        # AnyIO keeps its workers for the event loop, whoever needed the first one.
-        if self.mine(whose) and "anyio.to_process" not in name:
+        if self.mine(whose) and place is not NOBODYS:
             self._made[pid] = name, place
 
     def look(self) -> Suspects:

@@ -9,7 +9,7 @@ from typing import Any
 from ..backends import current_library
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .loops import next_number
-from .places import Birth, Place, births, current_task, described, waiting_at
+from .places import NOBODYS, Birth, Place, births, current_task, described, waiting_at
 
 #: What asyncio's ``Task.__del__`` says to the loop's exception handler.
 NEVER_RETRIEVED = "Task exception was never retrieved"
@@ -36,7 +36,7 @@ class Tasks(Kind):
 
         What nobody owns does if it was made in the user's code: an event loop's own tasks were not.
         """
-        if born.number < self._first:
+        if born.number < self._first or born.place is NOBODYS:
             return False
         return born.whose is self.test or (born.whose is None and born.place is not None)
 

@@ -7,6 +7,7 @@ import multiprocessing.resource_tracker
 import os
 import socket
 import ssl
+import sys
 
 import anyio
 import pytest
@@ -157,7 +158,10 @@ def test_a_file(backend, how, tmp_path):
             os.close(far)
 
     what = "pipe:[" if how == "pipe" else str(path)
-    the_one(leaks_of(backend, leak), "file", what, line_of(leak, f"# {how}"))
+    # pathlib has a reference of its own to io.open on Python 3.10.
+    unknown = how == "path" and sys.version_info < (3, 11)
+    where = None if unknown else line_of(leak, f"# {how}")
+    the_one(leaks_of(backend, leak), "file", what, where)
 
 
 def test_a_file_that_is_closed(backend, tmp_path):
