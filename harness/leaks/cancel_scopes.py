@@ -9,7 +9,7 @@ from typing import Any
 from ..backends import current_library
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import Place, current_task, described, here
+from .places import Place, current_task, described, entered_by_harness, here
 
 
 class CancelScopes(Kind):
@@ -79,7 +79,9 @@ def _hooks_of(library: str) -> tuple[Hook[CancelScopes], ...]:
 def _enter(original: Callable[..., Any], hook: Hook[CancelScopes]) -> Callable[..., Any]:
     def __enter__(scope: Any) -> Any:  # noqa: N807 (it is one)
         result = original(scope)
-        place = here()
+        # The harness's own scopes are its own affair: one of a fixture that ends in another task
+        # than it began in goes with its task.
+        place = None if entered_by_harness() else here()
         for listener in hook.listeners:
             listener.entered(scope, place)
         return result

@@ -159,7 +159,7 @@ class LeakCheck:
             self._kinds_of_leak -= REFERENCE_DEPENDENT
             self._kinds = [k for k in self._kinds if not self._kinds_of_leak.isdisjoint(k.names)]
         self.entered_loop()
-        with self._unseen_shield():
+        with CancelScope(shield=True):
             await settle(turns=TURNS)
             suspects = self._look()
             for _ in range(LOOKS):
@@ -172,14 +172,6 @@ class LeakCheck:
             if leaks:
                 await self._collect()
         return leaks
-
-    @contextmanager
-    def _unseen_shield(self) -> Iterator[None]:
-        """A shield that is not taken for a cancel scope of the test."""
-        owner.set(OUTLIVES_THE_TEST)
-        with CancelScope(shield=True):
-            owner.set(self._test)
-            yield
 
     def stop(self) -> list[Leak]:
         """End; return what :meth:`find` could not see: what shows only without the event loop."""

@@ -41,6 +41,9 @@ IGNORED_LINKS = {
     "/usr/share/zoneinfo": "time zone data that libraries keep open",
 }
 
+#: Test runners that capture output redirect these for each part of a test, and back.
+STANDARD_STREAMS = frozenset({0, 1, 2})
+
 #: What the address of a local socket's peer begins with that is no leak: connections that the C
 #: library opens once in a process, in whatever test looks up the first host or user.
 IGNORED_PEERS = (
@@ -167,7 +170,7 @@ class Descriptors(Kind):
         now = open_descriptors()
         suspects: Suspects = {}
         for fd, identity in now.items():
-            if self._before.get(fd) == identity:
+            if fd in STANDARD_STREAMS or self._before.get(fd) == identity:
                 continue
             place, whose, known = self._place_of(fd, identity)
             if not self.mine(whose) or (known and place is None and whose is None):

@@ -123,6 +123,17 @@ def here(depth: int = 1) -> Place | None:
     return on_behalf_of.get()
 
 
+def entered_by_harness() -> bool:
+    """Whether it is the harness that has called AnyIO, or trio, that calls the caller's caller."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        top = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if top not in ("anyio", "trio"):
+            return top == "harness"
+        frame = frame.f_back
+    return False
+
+
 #: The line for which a worker thread of the machinery does something.
 on_behalf_of: ContextVar[Place | None] = ContextVar("harness_leaks_on_behalf_of", default=None)
 

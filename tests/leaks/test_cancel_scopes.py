@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import anyio
 import anyio.lowlevel
 import pytest
 from leak_driver import leaks_of, line_of, the_one
+
+from harness import open_harness
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -45,5 +48,18 @@ def test_scopes_that_are_left(backend):
         with pytest.raises(BaseExceptionGroup):
             async with anyio.create_task_group():
                 raise ValueError
+
+    assert leaks_of(backend, twin) == []
+
+
+def test_a_scope_of_the_harness_that_ends_in_another_task(backend):
+    """Opened in one task and closed in another, a harness leaves its scope with the first."""
+    if backend == "trio":
+        pytest.skip("trio does not let a task end with an open scope")
+
+    async def twin():
+        block = open_harness(transport="memory")
+        await asyncio.create_task(block.__aenter__())
+        await block.__aexit__(None, None, None)
 
     assert leaks_of(backend, twin) == []

@@ -72,3 +72,29 @@ def test_workers_that_are_idle(backend):
 
     assert leaks_of(backend, twin) == []
     pool.shutdown()
+
+
+def test_a_worker_that_is_busy_for_a_wider_scoped_fixture(backend):
+    event = threading.Event()
+    begin = group = None
+
+    async def serve():
+        await begin.wait()
+        await anyio.to_thread.run_sync(wait_for, event)
+
+    async def before():
+        nonlocal begin, group
+        begin = anyio.Event()
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        group.start_soon(serve)
+
+    async def body():
+        begin.set()
+        await anyio.wait_all_tasks_blocked()
+
+    async def after():
+        event.set()
+        await group.__aexit__(None, None, None)
+
+    assert leaks_of(backend, body, before=before, after=after) == []
