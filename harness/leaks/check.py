@@ -99,7 +99,6 @@ class LeakCheck:
         self._loops = LoopWatch(self)
         self._started = False
         self._reported: set[Any] = set()
-        self._found: list[Leak] = []
 
     def start(self) -> None:
         """Begin: before the fixtures of the test are set up, outside of the event loop or inside.
@@ -159,6 +158,7 @@ class LeakCheck:
             self._kinds_of_leak -= REFERENCE_DEPENDENT
             self._kinds = [k for k in self._kinds if not self._kinds_of_leak.isdisjoint(k.names)]
         self.entered_loop()
+        leaks: list[Leak] = []
         with CancelScope(shield=True):
             await settle(turns=TURNS)
             suspects = self._look()

@@ -109,7 +109,7 @@ def here(depth: int = 1) -> Place | None:
         module = frame.f_globals.get("__name__", "")
         kind, ends = _kinds.get(module) or _kind(module)
         if kind == _USER:
-            return _place(frame, frame.f_lineno)
+            return place_of(frame, frame.f_lineno)
         if kind == _END and (ends is None or frame.f_code.co_name in ends):
             if module == "anyio.to_process":
                 return NOBODYS
@@ -168,7 +168,7 @@ def waiting_at(coroutine: Any) -> Place | None:
     place = None
     for frame, line in await_stack(coroutine):
         if is_users(frame):
-            place = _place(frame, line)
+            place = place_of(frame, line)
     return place
 
 
@@ -177,7 +177,7 @@ def from_origin(origin: tuple[tuple[str, int, str], ...] | None) -> Place | None
     return Place(*origin[0]) if origin else None
 
 
-def _place(frame: FrameType, line: int) -> Place:
+def place_of(frame: FrameType, line: int) -> Place:
     code = frame.f_code
     # co_qualname came with Python 3.11
     return Place(code.co_filename, line, getattr(code, "co_qualname", code.co_name))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import methodcaller
 
 import anyio
 from leak_driver import leaks_of, line_of, the_one
@@ -37,12 +39,26 @@ def test_a_thread_that_is_joined(backend):
     assert leaks_of(backend, twin) == []
 
 
+async def abandon(started, function):
+    """Leave ``function`` running in a worker thread, which releases ``started`` first."""
+    started.acquire()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(anyio.to_thread.run_sync, function, abandon_on_cancel=True))
+        await anyio.wait_all_tasks_blocked()
+        started.acquire()
+        group.cancel_scope.cancel()
+
+
 def test_a_worker_of_anyio_that_is_busy(backend):
+    started = threading.Lock()
     event = threading.Event()
 
+    def work():
+        started.release()
+        wait_for(event)
+
     async def leak():
-        with anyio.move_on_after(0.01):
-            await anyio.to_thread.run_sync(partial(wait_for, event), abandon_on_cancel=True)
+        await abandon(started, work)
 
     leaks = leaks_of(backend, leak, after=event.set)
     assert [leak.kind for leak in leaks] == ["thread"]
@@ -50,14 +66,15 @@ def test_a_worker_of_anyio_that_is_busy(backend):
 
 
 def test_a_worker_of_anyio_that_is_busy_in_a_function_of_c(backend):
-    lock = threading.Lock()
+    started, blocked = threading.Lock(), threading.Lock()
+    # Calls both, without a frame of its own.
+    calls = map(methodcaller("__call__"), [started.release, blocked.acquire])
 
     async def leak():
-        lock.acquire()
-        with anyio.move_on_after(0.01):
-            await anyio.to_thread.run_sync(lock.acquire, abandon_on_cancel=True)
+        blocked.acquire()
+        await abandon(started, partial(deque, calls))
 
-    leaks = leaks_of(backend, leak, after=lock.release)
+    leaks = leaks_of(backend, leak, after=blocked.release)
     assert [leak.kind for leak in leaks] == ["thread"]
 
 
