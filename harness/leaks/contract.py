@@ -27,8 +27,8 @@ class Leak:
     where: str | None
 
     def __str__(self) -> str:
-        made = "" if self.where is None else f"\n    made at {self.where}"
-        return f"{self.kind}: {self.what}{made}"
+        made = "" if self.where is None else f"\n    created at {self.where}"
+        return f"leaked {self.kind}: {self.what}{made}"
 
 
 class Owner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -40,6 +41,15 @@ def pytest_fixture_setup(
     if run is None:
         return (yield)
     run.guard.between_steps()
+    wide = fixturedef.scope != "function"
+    with run.exempt() if wide else nullcontext():
+        return (yield from _set_up(fixturedef, request, run))
+
+
+def _set_up(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, run: Run
+) -> Generator[None, object, object]:
+    __tracebackhide__ = True
     function = fixturedef.func
     is_async = isasyncgenfunction(function) or iscoroutinefunction(function)
     if not is_async or "anyio_backend" not in request.fixturenames:
@@ -52,7 +62,10 @@ def pytest_fixture_setup(
         function = function.__func__.__get__(instance)  # as AnyIO would
     run.lease(request.getfixturevalue("anyio_backend"))
     with pytest.MonkeyPatch.context() as patch:
-        make = _coroutine_fixture if iscoroutinefunction(function) else _generator_fixture
+        if not run.by_harness:
+            make = _seen_coroutine if iscoroutinefunction(function) else _seen_generator
+        else:
+            make = _coroutine_fixture if iscoroutinefunction(function) else _generator_fixture
         patch.setattr(fixturedef, "func", make(function, fixturedef, request.config))
         try:
             return (yield)
@@ -68,7 +81,7 @@ def _coroutine_fixture(
         __tracebackhide__ = True
         watch = Watch(hears_fixtures_of(config))
         body = functools.partial(function, *args, **arguments)
-        with _run_of_step(config).step():
+        with _run_of_step(config).step(fixturedef.scope):
             value, context = await apart(
                 functools.partial(watch.run, body), f"fixture {fixturedef.argname!r}"
             )
@@ -87,15 +100,54 @@ def _generator_fixture(
         task = FixtureTask(
             fixturedef.argname, function(*args, **arguments), Watch(hears_fixtures_of(config))
         )
-        with _run_of_step(config).step():
+        with _run_of_step(config).step(fixturedef.scope):
             value = await task.start()
         fixture_tasks[fixturedef] = task
         yield value
         del fixture_tasks[fixturedef]
-        with _run_of_step(config).step():  # of another test, if its scope is wide
+        with _run_of_step(config).step(fixturedef.scope):  # another run, if its scope is wide
             await task.finish()
 
     return generator
+
+
+def _seen_coroutine(
+    function: Callable[..., Any], fixturedef: pytest.FixtureDef[Any], config: pytest.Config
+) -> Callable[..., Any]:
+    """A fixture of a test that AnyIO runs, as AnyIO runs it."""
+
+    @functools.wraps(function)
+    async def coroutine(*args: Any, **arguments: Any) -> Any:
+        __tracebackhide__ = True
+        with _entered(fixturedef, config):
+            return await function(*args, **arguments)
+
+    return coroutine
+
+
+def _seen_generator(
+    function: Callable[..., Any], fixturedef: pytest.FixtureDef[Any], config: pytest.Config
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def generator(*args: Any, **arguments: Any) -> AsyncGenerator[Any, None]:
+        __tracebackhide__ = True
+        steps = function(*args, **arguments)
+        with _entered(fixturedef, config):
+            value = await steps.__anext__()
+        yield value
+        with _entered(fixturedef, config):
+            async for value in steps:
+                yield value  # AnyIO says what is wrong with a second one
+
+    return generator
+
+
+def _entered(
+    fixturedef: pytest.FixtureDef[Any], config: pytest.Config
+) -> AbstractContextManager[None]:
+    run = _run_of_step(config)
+    run.entered_loop()
+    return run.exempt() if fixturedef.scope != "function" else nullcontext()
 
 
 def _run_of_step(config: pytest.Config) -> Run:
@@ -120,7 +172,8 @@ def hears_fixtures_of(config: pytest.Config) -> Callable[[object], bool]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Raise what has happened, since the last test, to fixtures that ``item`` is going to use."""
     __tracebackhide__ = True
-    if current_run(item.config) is None:
+    run = current_run(item.config)
+    if run is None or not run.by_harness:
         return
     info = getattr(item, "_fixtureinfo", None)
     for definitions in getattr(info, "name2fixturedefs", {}).values():
@@ -140,6 +193,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         return (yield)
     test = pyfuncitem.obj
     if hasattr(test, "hypothesis"):
+        if not run.by_harness:
+            return (yield)
         inner = _original(test.hypothesis.inner_test)
         if not iscoroutinefunction(inner):
             return (yield)
@@ -153,6 +208,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             run.raise_aside()
     if not iscoroutinefunction(test):
         return (yield)
+    if not run.by_harness:
+        return (yield from _call_seen(pyfuncitem, run))
     run.lease(pyfuncitem.funcargs["anyio_backend"])
     pyfuncitem.obj = _watched(test, pyfuncitem, settings, run)
     try:
@@ -164,6 +221,25 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         pyfuncitem.obj = test
         run.raise_aside()
     return result
+
+
+def _call_seen(item: pytest.Function, run: Run) -> Generator[None, object, object]:
+    """Let AnyIO call a test, and get to know its event loop."""
+    __tracebackhide__ = True
+    test = item.obj
+
+    @functools.wraps(test)
+    async def body(**arguments: Any) -> None:
+        __tracebackhide__ = True
+        run.entered_loop()
+        await test(**arguments)
+
+    run.lease(item.funcargs["anyio_backend"])
+    item.obj = body
+    try:
+        return (yield)
+    finally:
+        item.obj = test
 
 
 def _watched(test: Body, item: pytest.Function, settings: Settings, run: Run) -> Body:

@@ -16,16 +16,20 @@ from ..core import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE
 from ..server import checked_grace
 from ..transports import TransportFactory
 from . import hooks
+from .leaking import checked_allowed
 
 MARKER = "harness"
 MARKER_HELP = (
     "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds, "
-    "timeout=seconds, blocking='off'|'warn'|'error', blocking_threshold=seconds, "
+    "timeout=seconds, leaks='off'|'warn'|'error', allow_leaks=[...], "
+    "blocking='off'|'warn'|'error', blocking_threshold=seconds, "
     "catch_loop_exceptions=bool, forbid_get_event_loop=bool): "
     "run the test with the harness, and say how. backends and transports: names to run on; "
     "grace: how long handlers may finish at the end; "
     "cancel_timeout: how long a cancelled handler may take to stop; "
     "timeout: how long setup, body and teardown may take each, 0 for as long as they like; "
+    "leaks: what to do about what the test leaves behind; "
+    "allow_leaks: kinds of leak, or 'kind:pattern', that it may; "
     "blocking: what to do about a step of the event loop that takes longer than "
     "blocking_threshold; "
     "catch_loop_exceptions: whether what a callback of the event loop raises fails the test; "
@@ -64,6 +68,8 @@ class Marked:
     grace: float | None = None
     cancel_timeout: float | None = None
     timeout: float | None = None
+    leaks: str | None = None
+    allow_leaks: tuple[str, ...] = ()
     blocking: str | None = None
     blocking_threshold: float | None = None
     catch_loop_exceptions: bool | None = None
@@ -81,6 +87,7 @@ class Settings:
     grace: float = DEFAULT_GRACE
     cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT
     timeout: float = DEFAULT_TIMEOUT
+    leaks: str | None = None
     blocking: str = "off"
     blocking_threshold: float = DEFAULT_BLOCKING_THRESHOLD
     summary: bool = True
@@ -165,6 +172,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"0 for as long as they like (default: {DEFAULT_TIMEOUT:g})",
     )
     parser.addini(
+        "harness_leaks",
+        default="",
+        help="what to do about what a test leaves behind: off, warn or error (default: error for "
+        "tests that use the harness, warn for other tests that AnyIO runs)",
+    )
+    parser.addini(
         "harness_blocking",
         default="off",
         help="what to do about a step of the event loop that takes longer than "
@@ -233,6 +246,11 @@ def read_settings(config: pytest.Config) -> Settings:
         grace=_seconds(config, "harness_grace"),
         cancel_timeout=_seconds(config, "harness_cancel_timeout"),
         timeout=_seconds(config, "harness_timeout", option="--harness-timeout"),
+        leaks=(
+            _mode("harness_leaks", config.getini("harness_leaks"))
+            if config.getini("harness_leaks")
+            else None
+        ),
         blocking=_mode("harness_blocking", config.getini("harness_blocking")),
         blocking_threshold=_threshold(
             "harness_blocking_threshold", _seconds(config, "harness_blocking_threshold")
@@ -292,8 +310,10 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
         if not isinstance(value, bool):
             raise pytest.UsageError(f"{where} must be True or False, not {value!r}")
         return value
-    if name == "blocking":
+    if name in ("blocking", "leaks"):
         return _mode(where, value)
+    if name == "allow_leaks":
+        return checked_allowed(where, value)
     try:
         seconds = checked_grace(value, name)  # type: ignore[arg-type]
     except (TypeError, ValueError) as exc:

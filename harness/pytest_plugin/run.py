@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ..diagnostics import Sampler
 from ..watch import is_final
 from .ending import end_the_run
 from .guard import Guard
+from .leaking import Leaking
 from .lease import Lease
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
@@ -24,14 +26,28 @@ class Run:
 
     :ivar item: the test
     :ivar guard: bounds its phases
+    :ivar by_harness: whether the harness runs it; if not, AnyIO does, and it is only looked at for
+        leaks
     """
 
-    def __init__(self, item: pytest.Item, guard: Guard, settings: Settings, mark: Marked) -> None:
+    def __init__(
+        self,
+        item: pytest.Item,
+        guard: Guard,
+        settings: Settings,
+        mark: Marked,
+        *,
+        by_harness: bool,
+    ) -> None:
         self.item = item
         self.guard = guard
+        self.by_harness = by_harness
         self._settings = settings
         self._mark = mark
         self._lease: Lease | None = None
+        self._leaking: Leaking | None = None
+        #: a phase of the test has raised something
+        self.failed = False
         #: Ctrl-C and the like, on its way out of the event loop
         self._aside: list[BaseException] = []
 
@@ -39,6 +55,9 @@ class Run:
     def phase(self, what: str) -> Iterator[None]:
         """Bound a phase of the test by its time-out."""
         __tracebackhide__ = True
+        if not self.by_harness:
+            yield
+            return
         mark, settings = self._mark, self._settings
         with self.guard.phase(
             f"the {what} of {self.item.nodeid}",
@@ -56,9 +75,23 @@ class Run:
             catch = self._mark.catch_loop_exceptions
             self._lease = Lease(name, options, catch_loop_exceptions=catch is not False)
 
+    def begin(self) -> None:
+        """Before the first fixture: begin to look for leaks."""
+        mode = self._mark.leaks or self._settings.leaks or ("error" if self.by_harness else "warn")
+        if mode != "off":
+            self._leaking = Leaking(self.item, mode, self._mark.allow_leaks)
+
+    def exempt(self) -> AbstractContextManager[None]:
+        """What is made in this block belongs to a fixture of a wider scope, and not to the test."""
+        return nullcontext() if self._leaking is None else self._leaking.exempt()
+
     def entered_loop(self) -> None:
         """Get to know the event loop, in it."""
         lease = self._lease
+        if self._leaking is not None:
+            self._leaking.entered_loop()
+        if not self.by_harness:
+            return
         if lease is None:
             return  # a fixture of another backend is torn down before this test's own are set up
         lease.entered_loop()
@@ -66,11 +99,22 @@ class Run:
         self.guard.view = lease.view
 
     @contextmanager
-    def step(self) -> Iterator[None]:
+    def watching_for_failure(self) -> Iterator[None]:
+        """Remember whether this part of the test fails, or is skipped."""
+        __tracebackhide__ = True
+        try:
+            yield
+        except BaseException:
+            self.failed = True
+            raise
+
+    @contextmanager
+    def step(self, scope: str = "function") -> Iterator[None]:
         """Around a step, in the event loop: what a test is told of that its code cannot see."""
         __tracebackhide__ = True
         self.entered_loop()
-        with self._interrupts_aside(), self._unblocked():
+        exempt = self.exempt() if scope != "function" else nullcontext()
+        with exempt, self._interrupts_aside(), self._unblocked():
             yield
 
     @contextmanager
@@ -122,14 +166,21 @@ class Run:
         self.guard.between_steps()
 
     def end(self) -> None:
-        """After the last fixture: let go of the event loop."""
+        """After the last fixture: look what is left, and let go of the event loop."""
         __tracebackhide__ = True
         lease, self._lease = self._lease, None
+        leaking, self._leaking = self._leaking, None
         try:
-            if lease is not None:
-                lease.give_back()
+            try:
+                if leaking is not None:
+                    leaking.look(lease, failed=self.failed)
+            finally:
+                if lease is not None:
+                    lease.give_back()
         finally:
             self.guard.call_soon = self.guard.view = None
+            if leaking is not None:
+                leaking.end()
 
 
 class LoopBlockedWarning(UserWarning):
@@ -156,12 +207,23 @@ def _guard_of(config: pytest.Config) -> Guard:
     return guard
 
 
+def _is_of_anyio(item: pytest.Item) -> bool:
+    """Whether AnyIO's plugin runs the test, without the harness."""
+    function = getattr(item, "obj", None)
+    if "anyio_backend" not in getattr(item, "fixturenames", ()):
+        return False
+    return iscoroutinefunction(function) or hasattr(function, "hypothesis")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     config = item.config
     settings = config.stash[settings_key]
     mark = marker_of_run(item, settings)
-    config.stash[_run_key] = None if mark is None else Run(item, _guard_of(config), settings, mark)
+    run = None
+    if mark is not None or _is_of_anyio(item):
+        run = Run(item, _guard_of(config), settings, mark or Marked(), by_harness=mark is not None)
+    config.stash[_run_key] = run
     result = yield
     config.stash[_run_key] = None  # unless Ctrl-C came: the fixtures are then still to be torn down
     return result
@@ -173,7 +235,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     run = current_run(item.config)
     if run is None:
         return (yield)
-    with run.phase("setup"):
+    with run.phase("setup"), run.watching_for_failure():
+        run.begin()
         return (yield)
 
 
@@ -183,7 +246,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     run = current_run(item.config)
     if run is None:
         return (yield)
-    with run.phase("body"):
+    with run.phase("body"), run.watching_for_failure():
         return (yield)
 
 
@@ -195,7 +258,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     with run.phase("teardown"):
         try:
-            return (yield)
+            with run.watching_for_failure():
+                return (yield)
         finally:
             try:
                 run.raise_aside()

@@ -140,7 +140,9 @@ def test_a_kind_that_does_not_exist():
 
 def test_a_leak_in_words():
     leak = Leak("thread", "bob", "tests/test_x.py:12 in test_y: bob.start()")
-    assert str(leak) == "thread: bob\n    made at tests/test_x.py:12 in test_y: bob.start()"
+    assert (
+        str(leak) == "leaked thread: bob\n    created at tests/test_x.py:12 in test_y: bob.start()"
+    )
     assert str(Leak("thread", "bob", None)) == "thread: bob"
 
 

@@ -1,0 +1,90 @@
+"""What a test has left behind, and what becomes of the test for it."""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+
+import pytest
+
+from ..leaks import ALL, Leak, LeakCheck
+from .lease import Lease
+
+
+class LeakWarning(UserWarning):
+    """A test has left something behind, and ``harness_leaks`` is ``warn``."""
+
+
+class Leaking:
+    """Looks for the leaks of one test.
+
+    :param item: the test
+    :param mode: ``"warn"`` or ``"error"``
+    :param allowed: kinds of leak, or ``kind:pattern`` for some of a kind by their description
+    """
+
+    def __init__(self, item: pytest.Item, mode: str, allowed: Sequence[str]) -> None:
+        self._item = item
+        self._mode = mode
+        self._allowed = [entry.partition(":") for entry in allowed if ":" in entry]
+        self._check = LeakCheck(kinds=[each for each in ALL if each not in allowed])
+        self._found: list[Leak] = []
+        self._failed = False
+        self._check.start()
+
+    def entered_loop(self) -> None:
+        """The event loop begins to run a step of the test, in the task that calls this."""
+        self._check.entered_loop()
+
+    def exempt(self) -> AbstractContextManager[None]:
+        """What is made in this block belongs to a fixture of a wider scope."""
+        return self._check.exempt()
+
+    def look(self, lease: Lease | None, *, failed: bool) -> None:
+        """Look for leaks in the event loop, after the last fixture of the test.
+
+        :param failed: the test has failed, and its traceback may keep things alive
+        """
+        self._failed = failed
+        if lease is not None:
+
+            async def find() -> None:
+                self._found += await self._check.find(failed=failed)
+
+            lease.run(find)
+
+    def end(self) -> None:
+        """After the event loop: fail the test, or warn, if there was something."""
+        __tracebackhide__ = True
+        found = [leak for leak in self._found + self._check.stop() if not self._is_allowed(leak)]
+        if not found:
+            return
+        report = f"{self._item.nodeid} left behind:\n" + "\n".join(map(str, found))
+        if self._failed:
+            # It is told, but a test has one cause of failure, and this may well be its consequence.
+            self._item.add_report_section("teardown", "leaks", report)
+        elif self._mode == "error":
+            pytest.fail(report, pytrace=False)
+        else:
+            warnings.warn(report, LeakWarning, stacklevel=2)
+
+    def _is_allowed(self, leak: Leak) -> bool:
+        return any(
+            leak.kind == kind and fnmatch.fnmatchcase(leak.what, pattern)
+            for kind, _, pattern in self._allowed
+        )
+
+
+def checked_allowed(where: str, allowed: object) -> tuple[str, ...]:
+    """``allowed`` as a tuple. Raises :exc:`pytest.UsageError` for a kind that does not exist."""
+    if isinstance(allowed, str) or not isinstance(allowed, Collection):
+        raise pytest.UsageError(f"{where} takes a list of kinds of leak, not {allowed!r}")
+    for entry in allowed:
+        if not isinstance(entry, str) or entry.partition(":")[0] not in ALL:
+            raise pytest.UsageError(
+                f"{where}: unknown kind of leak {entry!r}; valid are {', '.join(ALL)}, "
+                "each alone or as 'kind:pattern'"
+            )
+    return tuple(allowed)
