@@ -143,7 +143,7 @@ def test_a_leak_in_words():
     assert (
         str(leak) == "leaked thread: bob\n    created at tests/test_x.py:12 in test_y: bob.start()"
     )
-    assert str(Leak("thread", "bob", None)) == "thread: bob"
+    assert str(Leak("thread", "bob", None)) == "leaked thread: bob"
 
 
 def test_what_a_wider_scoped_fixture_makes(backend):
