@@ -49,7 +49,7 @@ ALL: tuple[str, ...] = (
 
 #: What a failed test may have left open only because it did not come to the line that closes it,
 #: or because its traceback refers to it.
-REFERENCE_DEPENDENT = frozenset({"async generator", "memory stream", "socket", "file", "coroutine"})
+REFERENCE_DEPENDENT = frozenset({"async generator", "memory stream", "socket", "file"})
 
 #: Turns of the event loop that what is about to go gets, at each look.
 TURNS = 64

@@ -22,9 +22,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from anyio._core._eventloop import get_async_backend
+
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import NOBODYS, Place, described, here
+from .places import NOBODYS, Place, described, here, on_behalf_of
 
 #: Device, inode and type: what tells a descriptor from the next one of the same number.
 Identity = tuple[int, int, int]
@@ -109,6 +111,8 @@ class Descriptors(Kind):
 
     def entered_new_loop(self) -> None:
         """An event loop runs a part of the test for the first time: what it runs on is its own."""
+        for hook in _hooks_of_backend():
+            hook.listen(self)
         for fd, identity in open_descriptors().items():
             is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
             if self._place_of(fd, identity)[0] is None and not is_file:
@@ -216,7 +220,7 @@ class Descriptors(Kind):
         return found
 
     def stop(self) -> None:
-        for hook in _hooks:
+        for hook in (*_hooks, *itertools.chain.from_iterable(_of_backends.values())):
             hook.leave(self)
         self._sockets.clear()
 
@@ -345,6 +349,28 @@ def _os_open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[
 
     return os_open
 
+
+def _in_thread(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    async def run_sync_in_worker_thread(*args: Any, **options: Any) -> Any:
+        token = on_behalf_of.set(here())
+        try:
+            return await original(*args, **options)
+        finally:
+            on_behalf_of.reset(token)
+
+    return run_sync_in_worker_thread
+
+
+def _hooks_of_backend() -> tuple[Hook[Descriptors], ...]:
+    """For AnyIO's files, which a worker thread opens; it inherits the context of the task."""
+    backend = get_async_backend()
+    if backend not in _of_backends:
+        hook: Hook[Descriptors] = Hook(backend, "run_sync_in_worker_thread", _in_thread)
+        _of_backends[backend] = (hook,)
+    return _of_backends[backend]
+
+
+_of_backends: dict[Any, tuple[Hook[Descriptors], ...]] = {}
 
 _hooks: tuple[Hook[Descriptors], ...] = (
     Hook(socket.socket, "__init__", _socket_init),

@@ -48,8 +48,9 @@ class Hook(Generic[L]):
             if self._replacement is None:
                 # On an instance, the method is the class's; putting it back is taking ours away.
                 self._inherited = self._name not in vars(self._holder)
-                self._original = getattr(self._holder, self._name)
-                self._replacement = self._wrap(self._original, self)
+                # As it stands there: what getattr() gives of a classmethod is bound.
+                self._original = vars(self._holder).get(self._name)
+                self._replacement = self._wrap(getattr(self._holder, self._name), self)
                 setattr(self._holder, self._name, self._replacement)
 
     def leave(self, listener: L) -> None:

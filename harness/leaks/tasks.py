@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ..backends import current_library
+from ..diagnostics import innermost_user_line
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .loops import next_number
 from .places import NOBODYS, Birth, Place, births, current_task, described, waiting_at
@@ -134,7 +136,12 @@ def _describe_failure(task: asyncio.Task[Any], place: Place | None) -> Callable[
     def describe() -> Leak:
         # By asking for it, the exception is retrieved: the event loop will not report it again, in
         # whatever test is running then.
-        what = f"{_name(task)} has failed, and nobody has looked: {task.exception()!r}"
+        error = task.exception()
+        at = None if error is None else innermost_user_line(error.__traceback__)
+        said = "".join(traceback.format_exception_only(type(error), error)).strip()
+        what = f"{_name(task)} failed, and its exception was never retrieved: {said}"
+        if at is not None:
+            what += f"\n    raised at {at}"
         return Leak("task exception", what, described(place))
 
     return describe

@@ -12,7 +12,7 @@ import pytest
 from anyio.pytest_plugin import extract_backend_and_options
 
 from ..diagnostics import Sampler
-from ..watch import is_final
+from ..watch import add_note, is_final
 from .ending import end_the_run
 from .guard import Guard
 from .leaking import Leaking
@@ -130,8 +130,11 @@ class Run:
         sampler = Sampler(lease.view, lease.call_soon, threshold)
         try:
             yield
-        finally:
-            found = sampler.stop()
+        except BaseException as exc:
+            for each in sampler.stop():  # it may well be why
+                add_note(exc, f"({self.item.nodeid} {each})")
+            raise
+        found = sampler.stop()
         if not found:
             return
         report = "\n".join(f"{self.item.nodeid} {each}" for each in found)

@@ -158,7 +158,7 @@ def test_a_failure_that_nobody_has_looked_at(backend):
     the_one(
         leaks,
         "task exception",
-        "bob has failed, and nobody has looked: ValueError('nobody asks')",
+        "bob failed, and its exception was never retrieved: ValueError: nobody asks",
         line_of(leak, "# made here"),
     )
     kept.clear()

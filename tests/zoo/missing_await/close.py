@@ -11,7 +11,7 @@ from anyio.abc import ByteStream, SocketStream
 from harness import Harness, Server
 
 FOUND = [
-    r"coroutine '.*\baclose' was never awaited",
+    r"leaked coroutine: .*\baclose\(\) was never awaited",
     r"leaked socket",
     r"created at .*close\.py:\d+ in buggy: .*connect_tcp",
 ]

@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from harness import Harness
 
-FOUND = [r"coroutine 'allowed' was never awaited", r"^E +AssertionError: .*b'secret'"]
+FOUND = [r"leaked coroutine: allowed\(\) was never awaited", r"^E +AssertionError: .*b'secret'"]
 
 
 async def allowed(token: bytes) -> bool:

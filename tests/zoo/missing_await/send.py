@@ -7,7 +7,7 @@ from anyio.abc import ByteStream
 
 from harness import Harness
 
-FOUND = [r"coroutine '.*\bsend' was never awaited"]
+FOUND = [r"leaked coroutine: .*\bsend\(\) was never awaited"]
 
 
 async def buggy(stream: ByteStream) -> None:
