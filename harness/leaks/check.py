@@ -170,6 +170,8 @@ class LeakCheck:
                 suspects = self._look()
             leaks = self._report(suspects)
             if leaks:
+                for kind in self._kinds:
+                    kind.put_away(suspects)
                 await self._collect()
         return leaks
 

@@ -6,7 +6,7 @@ A kind is one class in one module. It watches things come into being between :me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar
@@ -87,6 +87,12 @@ class Kind:
     def look_outside(self) -> Suspects:
         """The same after the event loop has run for the last time, for what still can be told."""
         return {}
+
+    def put_away(self, keys: Collection[Hashable]) -> None:
+        """End what :meth:`look` has found under ``keys``; called in the event loop.
+
+        So that it does not disturb the end of the loop, or the next test.
+        """
 
     def stop(self) -> None:
         """Take everything away that :meth:`start` and :meth:`entered_loop` have put anywhere."""

@@ -10,8 +10,10 @@ Without ``/dev/fd`` (on Windows) only sockets that were dropped are found.
 from __future__ import annotations
 
 import _socket
+import asyncio
 import builtins
 import contextlib
+import gc
 import io
 import itertools
 import os
@@ -19,11 +21,12 @@ import socket
 import stat
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 from anyio._core._eventloop import get_async_backend
 
+from ..backends import current_library
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
 from .places import NOBODYS, Place, described, here, on_behalf_of
@@ -206,6 +209,27 @@ class Descriptors(Kind):
             return None
         return _describe("file", f"{link}, descriptor {fd}", place)
 
+    def put_away(self, keys: Collection[Hashable]) -> None:
+        """Abort the transports and close the servers that the sockets belong to.
+
+        uvloop meets those of C at the end of its loop, and says so then
+        (uvloop/loop.pyx, ``__uv_walk_close_all_handles_cb``).
+        """
+        found = {key[1] for key in keys if isinstance(key, tuple) and key[0] == "descriptor"}
+        if not found or current_library() != "asyncio":
+            return
+        for each in transports_and_servers():
+            if hasattr(each, "sockets"):
+                if any(sock.fileno() in found for sock in each.sockets or ()):
+                    each.close()
+            elif hasattr(each, "abort"):
+                sock = each.get_extra_info("socket")
+                if sock is not None and sock.fileno() in found:
+                    try:
+                        each.abort()
+                    except NotImplementedError:  # one that only reads
+                        each.close()
+
     def _listening(self, now: dict[int, Identity]) -> set[str]:
         """The addresses of listening sockets that are not the test's."""
         found = set()
@@ -223,6 +247,22 @@ class Descriptors(Kind):
         for hook in (*_hooks, *itertools.chain.from_iterable(_of_backends.values())):
             hook.leave(self)
         self._sockets.clear()
+
+
+def transports_and_servers() -> list[Any]:
+    """Those of asyncio and uvloop, in this whole process; uvloop's have no base class of asyncio's.
+
+    A look at every object there is: only for what is known to be left behind.
+    """
+    return [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, (asyncio.BaseTransport, asyncio.AbstractServer))
+        or (
+            type(each).__module__ == "uvloop.loop"
+            and any(hasattr(each, name) for name in ("abort", "sockets", "get_pid"))
+        )
+    ]
 
 
 class _Address:

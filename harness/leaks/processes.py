@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 from ..backends import current_library
 from .contract import Kind, Leak, Owner, Suspects, owner
+from .descriptors import transports_and_servers
 from .hooks import Hook
 from .places import NOBODYS, Place, described, here, on_behalf_of
+
+#: What ends a process at once; Windows has one way to end one.
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def _popen(
@@ -135,6 +141,18 @@ class Processes(Kind):
                 name = f"{process.pid} ({process.name})"
                 suspects["process", process.pid] = _describe(name, state, place)
         return suspects
+
+    def put_away(self, keys: Collection[Hashable]) -> None:
+        """Kill them; the event loop, or who has made them, gets to know as of any end."""
+        found = {key[1] for key in keys if isinstance(key, tuple) and key[0] == "process"}
+        if not found:
+            return
+        for pid in found - {None}:
+            with contextlib.suppress(OSError):
+                os.kill(pid, KILL)
+        for each in transports_and_servers():
+            if hasattr(each, "get_pid") and each.get_pid() in found:
+                each.close()
 
     def look_outside(self) -> Suspects:
         return self.look()

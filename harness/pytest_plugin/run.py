@@ -224,7 +224,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     settings = config.stash[settings_key]
     mark = marker_of_run(item, settings)
     run = None
-    if mark is not None or _is_of_anyio(item):
+    if mark is not None or (settings.leaks != "off" and _is_of_anyio(item)):
         run = Run(item, _guard_of(config), settings, mark or Marked(), by_harness=mark is not None)
     config.stash[_run_key] = run
     result = yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from blackbox import RunPytest
 
+from harness.backends import BUILT_IN
+
 #: The first test keeps something in `state`; the second has an event loop of its own.
 KEEPS = """
     import asyncio, anyio, pytest, state
@@ -237,12 +239,13 @@ def test_the_loop_of_the_test_itself_has_ended(
             yield
             kept[-1].call_soon(print)
 
-        @pytest.mark.harness
-        async def test_it(late):
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("anyio_backend", [BACKEND])
+        async def test_it(anyio_backend, late):
             kept.append(asyncio.get_running_loop())
-        """
+        """.replace("BACKEND", repr(BUILT_IN[backend].anyio_backend))
     )
-    result = run_pytest(f"--harness-backends={backend}")
+    result = run_pytest("-o", "harness_leaks=off")  # or the loop would live until after `late`
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         [
