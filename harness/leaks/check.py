@@ -155,8 +155,7 @@ class LeakCheck:
         """
         self._tasks.own_tasks = own_tasks
         if failed:
-            self._kinds_of_leak -= REFERENCE_DEPENDENT
-            self._kinds = [k for k in self._kinds if not self._kinds_of_leak.isdisjoint(k.names)]
+            self._kinds_of_leak -= REFERENCE_DEPENDENT  # looked for all the same, to be put away
         self.entered_loop()
         leaks: list[Leak] = []
         with CancelScope(shield=True):
@@ -169,7 +168,7 @@ class LeakCheck:
                 await settle(turns=TURNS)
                 suspects = self._look()
             leaks = self._report(suspects)
-            if leaks:
+            if suspects:
                 for kind in self._kinds:
                     kind.put_away(suspects)
                 await self._collect()

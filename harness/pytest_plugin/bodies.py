@@ -15,7 +15,7 @@ from ..backends import check_running
 from ..core import Harness
 from ..diagnostics import TEST, without_machinery
 from ..steps import FixtureTask, adopt, apart
-from ..watch import Watch
+from ..watch import ScopeLeftOpen, Watch
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
@@ -214,6 +214,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     pyfuncitem.obj = _watched(test, pyfuncitem, settings, run)
     try:
         result = yield
+    except ScopeLeftOpen as exc:
+        # Nothing in the traceback is the user's; what is left open has its place among the leaks.
+        pytest.fail(str(exc), pytrace=False)
     except BaseException as exc:
         without_machinery(exc)
         raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10

@@ -213,11 +213,20 @@ class Guard:
         def gone() -> bool:
             return phase.over or bool(told and told[0][0] is not None and told[0][0].over)
 
+        asked: list[CallSoon] = []
+
+        def heard() -> bool:
+            call_soon = self.call_soon
+            if call_soon is not None and call_soon not in asked:
+                asked.append(call_soon)  # the loop may have been on its way only
+                with suppress(RuntimeError):  # or is closed
+                    call_soon(tell)
+            raised = not bounded and phase.undelivered is None  # between two steps
+            return bool(told) or phase.over or raised
+
+        if self._until(heard, ANSWER) and not told:
+            return
         call_soon = self.call_soon
-        if call_soon is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                call_soon(tell)
-            self._until(lambda: bool(told) or phase.over, ANSWER)
         if not told and not phase.over:
             exception = error(True)
             told.append((None, exception))

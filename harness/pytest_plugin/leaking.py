@@ -57,7 +57,6 @@ class Leaking:
 
     def end(self) -> None:
         """After the event loop: fail the test, or warn, if there was something."""
-        __tracebackhide__ = True
         found = [leak for leak in self._found + self._check.stop() if not self._is_allowed(leak)]
         if not found:
             return

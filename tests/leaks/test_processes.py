@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -16,7 +17,8 @@ CAT = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
 
 async def end(process):
-    process.kill()
+    with contextlib.suppress(ProcessLookupError):  # the check has done it, and the loop heard
+        process.kill()
     await process.aclose()
 
 

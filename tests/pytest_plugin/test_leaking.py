@@ -1,0 +1,239 @@
+"""What a test leaves behind fails it, and only it."""
+
+from __future__ import annotations
+
+import pytest
+from blackbox import RunPytest
+
+LEAKS = """
+    import anyio, asyncio, gc, pytest, socket, subprocess, sys, threading
+    from harness import open_harness
+
+    kept = []
+
+    def spawn(func):
+        if "trio" in sys.modules and anyio.get_cancelled_exc_class().__module__.startswith("trio"):
+            import trio
+            trio.lowlevel.spawn_system_task(func)
+        else:
+            kept.append(asyncio.ensure_future(func()))
+
+    def listen():
+        kept.append(socket.create_server(("127.0.0.1", 0)))
+"""
+
+
+def run(run_pytest: RunPytest, backend: str, *arguments: str) -> pytest.RunResult:
+    return run_pytest(
+        f"--harness-backends={backend}", "--harness-transports=memory", "-rA", *arguments
+    )
+
+
+def test_a_leak_is_the_error_of_its_own_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    async def test_before(harness): ...
+
+    async def test_task(harness):
+        spawn(anyio.sleep_forever)
+
+    async def test_socket(harness):
+        listen()
+
+    async def test_stream(harness):
+        kept.append(anyio.create_memory_object_stream(1))
+
+    async def test_thread(harness):
+        stop = threading.Event()
+        kept.append(stop)
+        threading.Thread(target=stop.wait, name="waits", daemon=True).start()
+
+    async def test_process(harness):
+        kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]))
+
+    async def test_coroutine(harness):
+        anyio.sleep(1)
+
+    async def test_after(harness): ...
+
+    def test_the_process_is_gone():
+        assert kept.pop().wait() != 0
+        kept[-1].set()
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(passed=9, errors=6)
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_task* left behind:",
+            "leaked task: *",
+            "*created at test_it.py:* in spawn: *",
+            "test_it.py::test_socket* left behind:",
+            "leaked socket: AF_INET SOCK_STREAM 127.0.0.1:* listening, descriptor *",
+            "*created at test_it.py:* in listen: kept.append(socket.create_server*",
+            "leaked memory stream: *",
+            "leaked thread: *waits*",
+            "leaked process: *",
+            "leaked coroutine: sleep() was never awaited",
+        ]
+    )
+
+
+def test_it_can_be_a_warning_or_nothing_or_allowed(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    async def test_by_ini(harness):
+        listen()
+
+    @pytest.mark.harness(leaks="warn")
+    async def test_warned(harness):
+        listen()
+
+    @pytest.mark.harness(leaks="off")
+    async def test_off(harness):
+        listen()
+
+    @pytest.mark.harness(leaks="error", allow_leaks=["socket"])
+    async def test_kind(harness):
+        listen()
+
+    @pytest.mark.harness(leaks="error", allow_leaks=["socket:*127.0.0.1*listening*"])
+    async def test_name(harness):
+        listen()
+
+    @pytest.mark.harness(leaks="error", allow_leaks=["task", "socket:*10.0.0.1*"])
+    async def test_other_name(harness):
+        listen()
+    """
+    )
+    result = run(run_pytest, backend, "-o", "harness_leaks=warn")
+    result.assert_outcomes(passed=6, errors=1, warnings=2)
+    result.stdout.fnmatch_lines(["ERROR test_it.py::test_other_name*"])
+    result.stdout.fnmatch_lines(["*LeakWarning: test_it.py::test_by_ini* left behind:"])
+
+
+def test_what_a_wider_fixture_holds_is_no_leak(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    @pytest.fixture(scope="module")
+    def listening():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            yield listener
+
+    @pytest.fixture(scope="module")
+    async def server(anyio_backend, listening):
+        async def answer(stream):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                async for chunk in stream:
+                    await stream.send(chunk)
+                tasks.cancel_scope.cancel()
+
+        async with open_harness(transport="tcp") as opened:
+            yield await opened.serve(answer)
+
+    clients = []
+
+    async def test_first(server, harness):
+        client = await harness.connect(server)
+        await client.send(b"x")
+        assert await client.receive() == b"x"
+
+    @pytest.mark.harness(allow_leaks=["socket"])
+    async def test_left_open(server, harness):
+        clients.append(await anyio.connect_tcp(server.host, server.port))
+        await server.wait_connections(1)
+
+    async def test_second(server, harness):
+        assert len(server.connections) == 1
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(passed=3)
+
+
+def test_a_test_that_fails_has_one_cause(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """What it leaves behind is told beside, and does not disturb the next one."""
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    async def test_fails(harness):
+        spawn(anyio.sleep_forever)
+        assert 1 == 2
+
+    async def test_next(harness): ...
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["E *assert 1 == 2", "*Captured leaks teardown*", "leaked task:*"])
+
+
+def test_other_tests_of_anyio_are_warned(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    from harness.backends import BUILT_IN
+
+    pytestmark = [
+        pytest.mark.anyio,
+        pytest.mark.parametrize("anyio_backend", [BUILT_IN[BACKEND].anyio_backend]),
+    ]
+
+    @pytest.fixture
+    async def group(anyio_backend):
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+            tasks.cancel_scope.cancel()
+
+    async def test_leaks(anyio_backend, group):
+        listen()
+
+    async def test_clean(anyio_backend, group):
+        group.start_soon(anyio.sleep_forever)
+
+    @pytest.mark.skip
+    async def test_skipped(anyio_backend): ...
+    """.replace("BACKEND", repr(backend))
+    )
+    result = run_pytest()
+    result.assert_outcomes(passed=2, skipped=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["*LeakWarning: test_it.py::test_leaks* left behind:", "* leaked socket: *"]
+    )
+    run_pytest("-o", "harness_leaks=off").assert_outcomes(passed=2, skipped=1)
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("leaks='loud'", "expected one of off, warn, error, not 'loud'"),
+        ("allow_leaks='task'", "takes a list of kinds of leak, not 'task'"),
+        ("allow_leaks=['sokcet']", "unknown kind of leak 'sokcet'; valid are task, *"),
+    ],
+)
+def test_a_bad_argument(
+    pytester: pytest.Pytester, run_pytest: RunPytest, mark: str, message: str
+) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.harness({mark})
+        async def test_it(harness): ...
+        """
+    )
+    run_pytest().stdout.fnmatch_lines([f"*test_it: @pytest.mark.harness(*=...)*{message}*"])

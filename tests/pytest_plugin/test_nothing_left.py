@@ -1,0 +1,140 @@
+"""After a crash, a time-out or Ctrl-C at any moment, nothing of the run is left on the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blackbox import BOUND, NO_RIVALS
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"
+)
+
+#: Moments for each backend. The seed of each is in the test's name.
+MOMENTS = 50
+
+#: Every resource that the harness makes, and a child process, for as long as there is time.
+TESTS = """
+import os, random, sys
+import anyio, pytest
+
+seed = int(os.environ["MOMENT"])
+at = random.Random(seed).uniform(0, 0.3)
+
+async def echo(stream):
+    try:
+        async for chunk in stream:
+            await stream.send(chunk)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
+
+@pytest.fixture
+async def child(anyio_backend):
+    process = await anyio.open_process([sys.executable, "-c", "import time; time.sleep(1000)"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+@pytest.mark.parametrize("n", range(1000 if os.environ["ENDS"] == "ctrl-c" else 1))
+async def test_it(harness, child, n):
+    if os.environ["ENDS"] == "crash":
+        async def crash():
+            await anyio.sleep(at)
+            raise LookupError("crashed")
+
+        harness.task_group.start_soon(crash)
+    servers = [await harness.serve(echo, transport=name) for name in ("tcp", "unix", "tls")]
+    while True:
+        for server in servers:
+            client = await server.connect()
+            await client.send(b"x")
+            assert await client.receive() == b"x"
+            await harness.serve(echo, transport="unix")
+        if n % 3 and os.environ["ENDS"] == "ctrl-c":
+            break
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A temporary folder with a name that is short enough for the path of a socket."""
+    made = Path(tempfile.mkdtemp(prefix="h-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made)
+
+
+def of_session(session: int) -> list[str]:
+    """The processes of a POSIX session, dead ones that nobody has waited for apart."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                state, _, _, its_session = (
+                    (process / "stat").read_text().rpartition(")")[2].split()[:4]
+                )
+                if int(its_session) == session and state != "Z":
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                pass  # it has ended meanwhile
+    return found
+
+
+@pytest.mark.parametrize("seed", range(MOMENTS))
+def test_nothing_is_left(folder: Path, tmp_path: Path, backend: str, seed: int) -> None:
+    random_numbers = random.Random(seed)
+    ends = ("crash", "time-out", "ctrl-c")[seed % 3]
+    (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "tox.ini").write_text("[pytest]")
+    limit = random_numbers.uniform(0.05, 0.4) if ends == "time-out" else 60
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
+            *NO_RIVALS,
+            *(f"--harness-backends={backend}", "--harness-transports=tcp"),
+            f"--harness-timeout={limit}",
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "TMPDIR": str(folder),
+            "MOMENT": str(seed),
+            "ENDS": ends,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        if ends == "ctrl-c":
+            while not any(folder.iterdir()) and process.poll() is None:
+                time.sleep(0.001)  # until the first socket has a path
+            time.sleep(random_numbers.uniform(0, 0.6))
+            process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=BOUND)[0].decode()
+        left = of_session(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    expected = {"crash": 1, "time-out": 1, "ctrl-c": 2}[ends]
+    assert process.returncode == expected, output
+    said = {"crash": "crashed", "time-out": "did not end within", "ctrl-c": "KeyboardInterrupt"}
+    assert said[ends] in output
+    assert left == []
+    assert list(folder.iterdir()) == []
