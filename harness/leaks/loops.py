@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ..backends import current_library
 from .contract import Owner, owner
 from .hooks import Hook
-from .places import Birth, Place, births, here, is_users
+from .places import Birth, Place, births, here, is_users, skip_library_of
 
 _numbers = itertools.count(1)
 
@@ -64,6 +64,7 @@ class LoopWatch:
         if not self.is_new:
             return
         self._loops.append(loop)
+        skip_library_of(loop)
         for hook in _hooks_of(loop):
             hook.listen(self._listener)
 

@@ -68,7 +68,27 @@ _ENDS: dict[str, frozenset[str] | None] = {
     "anyio.to_process": None,
 }
 
-_SKIPPED = frozenset({*MACHINERY, *sys.stdlib_module_names, "exceptiongroup", "attr", "sniffio"})
+_SKIPPED = {*MACHINERY, *sys.stdlib_module_names, "exceptiongroup", "attr", "sniffio"}
+
+
+def skip_library_of(loop: object) -> None:
+    """Take the library that an event loop comes from for machinery, like asyncio.
+
+    A loop of the project's own is the user's code, and stays that.
+    """
+    module = type(loop).__module__
+    top = module.partition(".")[0]
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if top not in _SKIPPED and file is not None and is_installed(file):
+        _SKIPPED.add(top)
+        for known in [name for name in _kinds if name.partition(".")[0] == top]:
+            del _kinds[known]
+
+
+def is_installed(file: str) -> bool:
+    """Whether the code in ``file`` is a library's, and not the project's."""
+    return "site-packages" in file or "dist-packages" in file
+
 
 #: What a module is, by name. Filled as modules are met.
 _kinds: dict[str, tuple[int, frozenset[str] | None]] = {}
@@ -98,8 +118,7 @@ def in_library(frame: FrameType | None) -> bool:
     library's."""
     if frame is None or not is_users(frame):
         return True
-    file = frame.f_code.co_filename
-    return "site-packages" in file or "dist-packages" in file
+    return is_installed(frame.f_code.co_filename)
 
 
 def here(depth: int = 1) -> Place | None:

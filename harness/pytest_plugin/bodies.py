@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -19,12 +18,9 @@ from ..watch import ScopeLeftOpen, Watch
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
-from .run import Run, current_run
+from .run import Run, current_run, held_fixtures
 
 Body = Callable[..., Awaitable[None]]
-
-#: The async fixtures that are held open.
-fixture_tasks: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -38,7 +34,7 @@ def pytest_fixture_setup(
     """
     __tracebackhide__ = True
     run = current_run(request.config)
-    if run is None:
+    if run is None or not run.looks:
         return (yield)
     run.guard.between_steps()
     wide = fixturedef.scope != "function"
@@ -102,9 +98,9 @@ def _generator_fixture(
         )
         with _run_of_step(config).step(fixturedef.scope):
             value = await task.start()
-        fixture_tasks[fixturedef] = task
+        held_fixtures[fixturedef] = task
         yield value
-        del fixture_tasks[fixturedef]
+        del held_fixtures[fixturedef]
         with _run_of_step(config).step(fixturedef.scope):  # another run, if its scope is wide
             await task.finish()
 
@@ -164,7 +160,7 @@ def hears_fixtures_of(config: pytest.Config) -> Callable[[object], bool]:
         # pytest has no public list of the fixtures that a test has had set up.
         request: Any = getattr(run and run.item, "_request", None)
         definitions = getattr(request, "_fixture_defs", {})
-        return any(fixture_tasks.get(each) is fixture for each in definitions.values())
+        return any(held_fixtures.get(each) is fixture for each in definitions.values())
 
     return hears
 
@@ -178,7 +174,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     info = getattr(item, "_fixtureinfo", None)
     for definitions in getattr(info, "name2fixturedefs", {}).values():
         for each in definitions:
-            task = fixture_tasks.get(each)
+            task = held_fixtures.get(each)
             if task is not None:
                 task.check()
 
@@ -189,7 +185,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     __tracebackhide__ = True
     settings = pyfuncitem.config.stash[settings_key]
     run = current_run(pyfuncitem.config)
-    if run is None or "anyio_backend" not in pyfuncitem.funcargs:
+    if run is None or not run.looks or "anyio_backend" not in pyfuncitem.funcargs:
         return (yield)
     test = pyfuncitem.obj
     if hasattr(test, "hypothesis"):

@@ -19,12 +19,25 @@ from anyio.abc import TestRunner
 
 from ..backends import current_library
 from ..diagnostics import LoopView
+from ..leaks import skip_library_of
 from ..watch import Crash, interrupt
 
 T = TypeVar("T")
 
 #: Runs a function in an event loop soon; callable from any thread and from a signal handler.
 CallSoon = Callable[[Callable[[], object]], object]
+
+
+def way_in() -> CallSoon:
+    """The way into the event loop that is running."""
+    if current_library() == "trio":
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
+    return functools.partial(
+        asyncio.get_running_loop().call_soon_threadsafe, context=copy_context()
+    )
 
 
 class Lease:
@@ -40,6 +53,9 @@ class Lease:
         self._handler = self._on_exception  # one object, to know it again
         self._stack = contextlib.ExitStack()
         self._runner: TestRunner = self._stack.enter_context(anyio_plugin.get_runner(name, options))
+        get_loop = getattr(self._runner, "get_loop", None)  # AnyIO's runner for asyncio has one
+        if get_loop is not None:
+            skip_library_of(get_loop())  # before it runs, and makes what it runs on
         self._loop: asyncio.AbstractEventLoop | None = None
         #: the way into the loop; ``None`` before a first step has run in it
         self.call_soon: CallSoon | None = None
@@ -50,14 +66,10 @@ class Lease:
         if self.call_soon is not None:
             return
         self.view = LoopView.here()
+        self.call_soon = way_in()
         if current_library() == "trio":
-            import trio
-
-            self.call_soon = trio.lowlevel.current_trio_token().run_sync_soon
             return
         self._loop = loop = asyncio.get_running_loop()
-        # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
-        self.call_soon = functools.partial(loop.call_soon_threadsafe, context=copy_context())
         self._before = loop.get_exception_handler()
         loop.set_exception_handler(self._handler)
 

@@ -7,18 +7,23 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import iscoroutinefunction
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from anyio.pytest_plugin import extract_backend_and_options
 
-from ..diagnostics import Sampler
+from ..diagnostics import LoopView, Sampler
+from ..steps import FixtureTask
 from ..watch import add_note, is_final
 from .ending import end_the_run
 from .guard import Guard
 from .leaking import Leaking
-from .lease import Lease
+from .lease import Lease, way_in
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
+
+#: The async fixtures of harness tests that are held open.
+held_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
 
 
 class Run:
@@ -55,7 +60,7 @@ class Run:
     def phase(self, what: str) -> Iterator[None]:
         """Bound a phase of the test by its time-out."""
         __tracebackhide__ = True
-        if not self.by_harness:
+        if not self.by_harness and not held_fixtures:
             yield
             return
         mark, settings = self._mark, self._settings
@@ -77,6 +82,8 @@ class Run:
 
     def begin(self) -> None:
         """Before the first fixture: begin to look for leaks."""
+        if not self.by_harness and not _is_of_anyio(self.item):
+            return
         mode = self._mark.leaks or self._settings.leaks or ("error" if self.by_harness else "warn")
         if mode != "off":
             self._leaking = Leaking(self.item, mode, self._mark.allow_leaks)
@@ -90,13 +97,18 @@ class Run:
         lease = self._lease
         if self._leaking is not None:
             self._leaking.entered_loop()
-        if not self.by_harness:
-            return
         if lease is None:
-            return  # a fixture of another backend is torn down before this test's own are set up
+            # A fixture of wider scope is torn down: in a test that has no event loop, or before
+            # the fixtures of another backend are set up.
+            self.guard.call_soon, self.guard.view = way_in(), LoopView.here()
+            return
         lease.entered_loop()
-        self.guard.call_soon = lease.call_soon
-        self.guard.view = lease.view
+        self.guard.call_soon, self.guard.view = lease.call_soon, lease.view
+
+    @property
+    def looks(self) -> bool:
+        """Whether it has anything to do with how its async fixtures and its body are run."""
+        return self.by_harness or self._leaking is not None
 
     @contextmanager
     def watching_for_failure(self) -> Iterator[None]:
@@ -223,10 +235,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     config = item.config
     settings = config.stash[settings_key]
     mark = marker_of_run(item, settings)
-    run = None
-    if mark is not None or (settings.leaks != "off" and _is_of_anyio(item)):
-        run = Run(item, _guard_of(config), settings, mark or Marked(), by_harness=mark is not None)
-    config.stash[_run_key] = run
+    config.stash[_run_key] = Run(
+        item, _guard_of(config), settings, mark or Marked(), by_harness=mark is not None
+    )
     result = yield
     config.stash[_run_key] = None  # unless Ctrl-C came: the fixtures are then still to be torn down
     return result
