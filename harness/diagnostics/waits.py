@@ -69,8 +69,8 @@ class Site:
         self.inner = inner
         self.task = task
         self._stands_still = stands_still
-        self.module = str(frame.f_globals.get("__name__", ""))
-        self.function = frame.f_code.co_name
+        self.module: str = str(frame.f_globals.get("__name__", ""))
+        self.function: str = frame.f_code.co_name
 
     def local(self, name: str, frame: FrameType | None = None) -> Any:
         """A local variable of this frame, or of one further in; ``None`` if there is none."""

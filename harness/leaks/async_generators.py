@@ -11,7 +11,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
@@ -21,7 +21,7 @@ from .places import Place, described, here, in_library, waiting_at
 class AsyncGenerators(Kind):
     """Watches ``sys.set_asyncgen_hooks``, which event loops use too, and passes on to them."""
 
-    names = ("async generator",)
+    names: ClassVar[tuple[str, ...]] = ("async generator",)
 
     def __init__(self, test: Owner, warnings_of_the_test: WarningsOfTheTest) -> None:
         super().__init__(test)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from ..backends import current_library
 from .contract import Kind, Leak, Owner, Suspects, owner
@@ -18,7 +18,7 @@ class CancelScopes(Kind):
     The scopes of another task that still runs go with that task.
     """
 
-    names = ("cancel scope",)
+    names: ClassVar[tuple[str, ...]] = ("cancel scope",)
 
     def __init__(self, test: Owner) -> None:
         super().__init__(test)

@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
@@ -36,7 +36,7 @@ _warned: Hook[Coroutines] = Hook(warnings, "_warn_unawaited_coroutine", _warn)
 class Coroutines(Kind):
     """Coroutines that are collected without having run."""
 
-    names = ("coroutine",)
+    names: ClassVar[tuple[str, ...]] = ("coroutine",)
 
     def __init__(self, test: Owner, warnings: WarningsOfTheTest) -> None:
         super().__init__(test)

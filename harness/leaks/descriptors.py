@@ -22,7 +22,7 @@ import stat
 import sys
 import weakref
 from collections.abc import Callable, Collection, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 from anyio._core._eventloop import get_async_backend
 
@@ -96,7 +96,7 @@ class _Socket(weakref.ref[socket.socket]):
 class Descriptors(Kind):
     """Descriptors opened during the test and open at its end."""
 
-    names = ("socket", "file")
+    names: ClassVar[tuple[str, ...]] = ("socket", "file")
 
     def __init__(self, test: Owner) -> None:
         super().__init__(test)

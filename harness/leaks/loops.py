@@ -52,7 +52,7 @@ class LoopWatch:
         self._listener = listener
         self._loops: list[asyncio.AbstractEventLoop] = []
         self._instrument: Any = None
-        self.is_new = False
+        self.is_new: bool = False
 
     def entered_loop(self) -> None:
         """Listen to the loop that is running. Idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -18,7 +18,7 @@ from .places import Place, described, here
 class MemoryStreams(Kind):
     """Send and receive streams, and their clones."""
 
-    names = ("memory stream",)
+    names: ClassVar[tuple[str, ...]] = ("memory stream",)
 
     def __init__(self, test: Owner, warnings: WarningsOfTheTest) -> None:
         super().__init__(test)

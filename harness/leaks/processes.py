@@ -9,7 +9,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Collection, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 from ..backends import current_library
 from .contract import Kind, Leak, Owner, Suspects, owner
@@ -79,7 +79,7 @@ def _multiprocessing() -> Hook[Any] | None:
 class Processes(Kind):
     """Processes started by ``subprocess``, by the event loop, or by ``multiprocessing``."""
 
-    names = ("process",)
+    names: ClassVar[tuple[str, ...]] = ("process",)
 
     def __init__(self, test: Owner) -> None:
         super().__init__(test)

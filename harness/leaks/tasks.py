@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from ..backends import current_library
 from ..diagnostics import innermost_user_line
@@ -23,7 +23,7 @@ class Tasks(Kind):
     :ivar own_tasks: tells by AnyIO's id which tasks are the harness's own
     """
 
-    names = ("task",)
+    names: ClassVar[tuple[str, ...]] = ("task",)
 
     def __init__(self, test: Owner) -> None:
         super().__init__(test)
@@ -68,7 +68,7 @@ class Tasks(Kind):
 class TaskExceptions(Kind):
     """asyncio's tasks that have failed, that somebody still refers to, and that nobody asks."""
 
-    names = ("task exception",)
+    names: ClassVar[tuple[str, ...]] = ("task exception",)
 
     def __init__(self, test: Owner, tasks: Tasks) -> None:
         super().__init__(test)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from ..diagnostics.stacks import MACHINERY
 from .contract import Kind, Leak, Owner, Suspects, owner
@@ -49,7 +49,7 @@ _started: Hook[Callable[[threading.Thread], None]] = Hook(threading.Thread, "sta
 class Threads(Kind):
     """Threads that were started during the test and run at its end."""
 
-    names = ("thread",)
+    names: ClassVar[tuple[str, ...]] = ("thread",)
 
     def __init__(self, test: Owner) -> None:
         super().__init__(test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import ClassVar
 
 from .contract import Kind, Leak, Owner, Suspects
 from .places import Place, described
@@ -16,7 +17,7 @@ _MANY = 256
 class Timers(Kind):
     """What ``loop.call_later`` and ``loop.call_at`` return."""
 
-    names = ("timer",)
+    names: ClassVar[tuple[str, ...]] = ("timer",)
 
     def __init__(self, test: Owner) -> None:
         super().__init__(test)

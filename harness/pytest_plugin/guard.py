@@ -49,7 +49,7 @@ class Phase:
         self.what = what
         self.timeout = timeout
         self.cancel_timeout = cancel_timeout
-        self.deadline = time.monotonic() + timeout if timeout else float("inf")
+        self.deadline: float = time.monotonic() + timeout if timeout else float("inf")
         self.over = False
         #: Ctrl-C was pressed in this phase
         self.interrupted = False

@@ -27,7 +27,7 @@ from .places import Owner, owner_of_fixture
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
-loops_key = pytest.StashKey["Loops"]()
+loops_key: pytest.StashKey[Loops] = pytest.StashKey()
 
 #: Parts of the messages of asyncio and uvloop for an object of a loop that does not run.
 #: asyncio/base_events.py and uvloop/loop.pyx, ``_check_closed``; asyncio/tasks.py, ``__step`` and

@@ -52,7 +52,7 @@ class Run:
         self._lease: Lease | None = None
         self._leaking: Leaking | None = None
         #: a phase of the test has raised something
-        self.failed = False
+        self.failed: bool = False
         #: Ctrl-C and the like, on its way out of the event loop
         self._aside: list[BaseException] = []
 
