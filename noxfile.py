@@ -33,7 +33,7 @@ def install_wheel(session: nox.Session, *more: str) -> None:
     session.install("--force-reinstall", str(wheel), *more)
 
 
-def run_tests(session: nox.Session, backend: str) -> None:
+def run_tests(session: nox.Session, backend: str, **env: str) -> None:
     session.run(
         "python",
         "-m",
@@ -43,7 +43,7 @@ def run_tests(session: nox.Session, backend: str) -> None:
         f"--harness-backends={backend}",
         *(session.posargs or ["tests"]),
         # Hundreds of tests start a pytest of their own, which rewrites the plugin's modules.
-        env={"PYTHONDONTWRITEBYTECODE": ""},
+        env={"PYTHONDONTWRITEBYTECODE": "", **env},
     )
 
 
@@ -60,7 +60,7 @@ def tests(session: nox.Session, backend: str) -> None:
 def matrix(session: nox.Session, backend: str) -> None:
     """All tests on every CPython that is installed; a missing one is skipped by name."""
     install_wheel(session, *TEST_TOOLS, FOREIGN_LOOP)
-    run_tests(session, backend)
+    run_tests(session, backend, HARNESS_TEST_MOMENTS="9")
 
 
 @nox.session

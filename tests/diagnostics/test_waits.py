@@ -21,11 +21,17 @@ from harness.settling import settle
 
 pytestmark = pytest.mark.harness()
 
+#: So wide that no sentence is folded, however long the path of a socket.
+WIDE = 1000
+
+
+def wide_dump(harness):
+    return format_tasks(LoopView.here(), connections=harness._live_connections(), width=WIDE)
+
 
 def lines_about(name, tree=None):
     """The lines about the task called ``name``, without what is below it."""
-    tree = format_tasks(LoopView.here()) if tree is None else tree
-    assert all(len(line) <= 100 for line in tree.splitlines()), tree
+    tree = format_tasks(LoopView.here(), width=WIDE) if tree is None else tree
     found = re.search(rf"^( *)- {re.escape(name)}\n((?:\1    .*(?:\n|$))*)", tree, re.MULTILINE)
     assert found, tree
     return [line.strip() for line in found[2].splitlines()]
@@ -40,7 +46,7 @@ async def wait_of(func, *args):
     async with create_task_group() as task_group:
         task_group.start_soon(func, *args, name="subject")
         await settle()
-        tree = format_tasks(LoopView.here())
+        tree = format_tasks(LoopView.here(), width=WIDE)
         task_group.cancel_scope.cancel()
     return wait_in(tree)
 
@@ -262,7 +268,7 @@ async def test_an_own_listener_and_stream(anyio_backend):
             async with await anyio.connect_tcp(host, port) as stream:
                 wait = await wait_of(stream.receive)
                 assert wait == f"waits to receive from {host}:{port}"
-                tree = format_tasks(LoopView.here())
+                tree = format_tasks(LoopView.here(), width=WIDE)
                 assert f"waits for connections at {host}:{port}\n" in tree
                 task_group.cancel_scope.cancel()
 
@@ -276,7 +282,7 @@ async def test_the_peer_of_a_servers_connection_and_of_a_client(harness):
     client = await server.connect()
     harness.task_group.start_soon(client.receive, name="subject")
     await harness.settle()
-    tree = harness.dump()
+    tree = wide_dump(harness)
     address = f"{server.host}:{server.port}"
     assert wait_in(tree, "server 'echo'") == f"waits for connections at {address}"
     assert wait_in(tree) == f"waits to receive from {address} (server 'echo')"
@@ -299,7 +305,7 @@ async def test_a_unix_socket_without_a_name_is_known_by_its_connection(harness):
     client = await server.connect()
     harness.task_group.start_soon(client.receive, name="subject")
     await harness.settle()
-    tree = harness.dump()
+    tree = wide_dump(harness)
     assert wait_in(tree) == f"waits to receive from {server.path} (server 'echo')"
     expected = "waits to receive from the client of connection 1 of server 'echo'"
     assert wait_in(tree, "a handler of server 'echo'") == expected
@@ -338,7 +344,7 @@ async def test_the_waits_of_the_harness_itself(harness):
     )
     harness.task_group.start_soon(server.stop, name="subject")
     await harness.settle()
-    wait = wait_in(harness.dump())
+    wait = wait_in(wide_dump(harness))
     assert wait.startswith("waits for 1 handler of server 'sleepy' to stop (cancelled in 3")
     release.set()
     await client.aclose()

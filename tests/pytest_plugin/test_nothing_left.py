@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"
 )
 
-#: Moments for each backend. The seed of each is in the test's name.
-MOMENTS = 50
+#: Moments for each backend. The seed of each is in the test's name. The matrix of Python versions
+#: takes fewer in each of its cells.
+MOMENTS = int(os.environ.get("HARNESS_TEST_MOMENTS", "50"))
 
 #: Every resource that the harness makes, and a child process, for as long as there is time.
 TESTS = """
