@@ -99,6 +99,7 @@ class Watch:
             if error is not None and not self._crashes and isinstance(error, Exception):
                 # A client's EndOfStream may be the trace of a crash that is not recorded yet.
                 self._failed_first = True
+            if error is not None or self._crashes:
                 with CancelScope(shield=True):
                     await settle(turns=TURNS_FOR_A_CRASH)
         failure = self.failure(error)

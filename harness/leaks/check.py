@@ -172,6 +172,7 @@ class LeakCheck:
                 for kind in self._kinds:
                     kind.put_away(suspects)
                 await self._collect()
+                self._reported.update(self._look())  # the same things, now that they have gone
         return leaks
 
     def stop(self) -> list[Leak]:

@@ -47,6 +47,15 @@ def _set_up(
 ) -> Generator[None, object, object]:
     __tracebackhide__ = True
     function = fixturedef.func
+    if run.by_harness:
+        try:
+            check_fixtures(run)
+        except BaseException as exc:
+            # Not raised from here: pytest would find its own finalizers at the fixture's next
+            # setup, and stumble (_pytest/fixtures.py, FixtureDef.execute).
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(fixturedef, "func", _raising(exc))
+                return (yield)
     is_async = isasyncgenfunction(function) or iscoroutinefunction(function)
     if not is_async or "anyio_backend" not in request.fixturenames:
         try:
@@ -67,6 +76,14 @@ def _set_up(
             return (yield)
         finally:
             run.raise_aside()
+
+
+def _raising(error: BaseException) -> Callable[..., Any]:
+    def fixture(*args: Any, **arguments: Any) -> Any:
+        __tracebackhide__ = True
+        raise error
+
+    return fixture
 
 
 def _coroutine_fixture(
@@ -157,26 +174,36 @@ def hears_fixtures_of(config: pytest.Config) -> Callable[[object], bool]:
 
     def hears(fixture: object) -> bool:
         run = current_run(config)
-        # pytest has no public list of the fixtures that a test has had set up.
-        request: Any = getattr(run and run.item, "_request", None)
-        definitions = getattr(request, "_fixture_defs", {})
-        return any(held_fixtures.get(each) is fixture for each in definitions.values())
+        return run is not None and any(
+            held_fixtures.get(each) is fixture for each in _fixtures_of(run.item)
+        )
 
     return hears
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Raise what has happened, since the last test, to fixtures that ``item`` is going to use."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     __tracebackhide__ = True
+    result = yield
     run = current_run(item.config)
-    if run is None or not run.by_harness:
-        return
-    info = getattr(item, "_fixtureinfo", None)
-    for definitions in getattr(info, "name2fixturedefs", {}).values():
-        for each in definitions:
-            task = held_fixtures.get(each)
-            if task is not None:
-                task.check()
+    if run is not None and run.by_harness:
+        check_fixtures(run)
+    return result
+
+
+def check_fixtures(run: Run) -> None:
+    """Raise what has happened, since the last test, to the fixtures that this one has so far."""
+    __tracebackhide__ = True
+    for each in _fixtures_of(run.item):
+        task = held_fixtures.get(each)
+        if task is not None:
+            task.check()
+
+
+def _fixtures_of(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
+    # pytest has no public list of the fixtures that a test has had set up.
+    request: Any = getattr(item, "_request", None)
+    return list(getattr(request, "_fixture_defs", {}).values())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

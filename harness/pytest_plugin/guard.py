@@ -55,6 +55,8 @@ class Phase:
         self.interrupted = False
         #: what could not be brought to any step, to be raised at the end of the phase
         self.undelivered: BaseException | None = None
+        #: what was raised in the middle of its code, which may have caught it
+        self.thrown: BaseException | None = None
 
 
 class Guard:
@@ -73,6 +75,8 @@ class Guard:
         self._asleep_until = 0.0
         self._thread: threading.Thread | None = None
         self._guarded = 0
+        #: whether a phase has not ended in time
+        self.timed_out: bool = False
         self._raise_in_handler: BaseException | None = None
         self._raised = threading.Event()
 
@@ -86,12 +90,16 @@ class Guard:
         self._phase = phase
         if phase.deadline < self._asleep_until or self._thread is None:
             self._wake_up()
+        passed = False
         try:
             yield
+            passed = True
         finally:
             phase.over = True
             self._phase = None
             self._uninstall(before)
+            if passed and phase.thrown is not None:
+                phase.undelivered = phase.thrown
             self._raise_undelivered(phase)
 
     def between_steps(self) -> None:
@@ -179,8 +187,9 @@ class Guard:
             if phase.interrupted and phase.undelivered is not None:
                 self._end(phase, partial(_as_it_is, phase.undelivered), bounded=False)
             elif time.monotonic() >= phase.deadline:
-                phase.deadline = time.monotonic() + phase.timeout  # the next step gets its own
+                self.timed_out = True
                 self._end(phase, partial(self._timed_out, phase))
+                phase.deadline = time.monotonic() + phase.timeout  # the next step gets its own
 
     def _timed_out(self, phase: Phase, blocked: bool) -> BaseException:
         return pytest.fail.Exception(
@@ -231,18 +240,19 @@ class Guard:
             exception = error(True)
             told.append((None, exception))
             phase.undelivered = None
+            phase.thrown = exception
             self._raise_in_guarded_thread(exception, phase)
-        if gone() or not bounded:
-            return
-        if self._until(gone, phase.cancel_timeout):
+        if gone() or self._until(gone, phase.cancel_timeout):
             return
         watch, exception = told[0]
+        if watch is None and not bounded:
+            return
         if watch is None or call_soon is None:
             self._raise_in_guarded_thread(exception, phase)
         else:
             with suppress(RuntimeError):  # the loop is closed
                 call_soon(partial(break_shields_below, watch.task_id))
-        if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)):
+        if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)) and bounded:
             self._end_the_run(
                 f"{told[0][1]}\n\nIt did not end when it was cancelled, and cannot be ended."
             )

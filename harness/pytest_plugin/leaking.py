@@ -67,7 +67,10 @@ class Leaking:
         elif self._mode == "error":
             pytest.fail(report, pytrace=False)
         else:
-            warnings.warn(report, LeakWarning, stacklevel=2)
+            file, line, _ = self._item.location
+            warnings.warn_explicit(
+                report, LeakWarning, filename=str(self._item.path or file), lineno=(line or 0) + 1
+            )
 
     def _is_allowed(self, leak: Leak) -> bool:
         return any(

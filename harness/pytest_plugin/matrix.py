@@ -71,7 +71,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if selection is None and settings.selected_backends.explicit:
             selection = settings.selected_backends
         if selection is not None or _is_from(definitions, "anyio_backend", "anyio.pytest_plugin"):
-            marks.append(_backends(settings, selection or settings.selected_backends))
+            scope = definitions["anyio_backend"][-1].scope  # a project's own may be wider
+            marks.append(_backends(settings, selection or settings.selected_backends, scope))
     if "transport" in metafunc.fixturenames and "transport" not in taken:
         selection = mark.transports if mark is not None and mark.transports else None
         if selection is not None or _is_from(definitions, "transport", PLUGIN):
@@ -133,7 +134,7 @@ def _uses_fixtures(definitions: Definitions) -> bool:
     return any(_is_from(definitions, name, PLUGIN) for name in ("harness", "transport"))
 
 
-def _backends(settings: Settings, selection: Selection) -> pytest.MarkDecorator:
+def _backends(settings: Settings, selection: Selection, scope: Any) -> pytest.MarkDecorator:
     if selection.explicit:
         refuse_missing(settings, selection.names)
     parameters = []
@@ -142,7 +143,7 @@ def _backends(settings: Settings, selection: Selection) -> pytest.MarkDecorator:
         marks = () if missing is None else (pytest.mark.skip(reason=missing),)
         value = settings.backends[name].anyio_backend
         parameters.append(pytest.param(value, id=name, marks=marks))
-    return pytest.mark.parametrize("anyio_backend", parameters, scope="module")
+    return pytest.mark.parametrize("anyio_backend", parameters, scope=scope)
 
 
 def _parametrized_names(metafunc: pytest.Metafunc) -> Iterable[str]:

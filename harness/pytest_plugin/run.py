@@ -15,7 +15,7 @@ from anyio.pytest_plugin import extract_backend_and_options
 from ..diagnostics import LoopView, Sampler
 from ..steps import FixtureTask
 from ..watch import add_note, is_final
-from .ending import end_the_run
+from .ending import end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
 from .leaking import Leaking
 from .lease import Lease, way_in
@@ -177,7 +177,7 @@ class Run:
         __tracebackhide__ = True
         aside, self._aside = self._aside, []
         if aside:
-            raise aside[0]
+            raise aside[0] from aside[0].__cause__  # and not from what stood for it meanwhile
         self.guard.between_steps()
 
     def end(self) -> None:
@@ -282,8 +282,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_sessionfinish(
+    session: pytest.Session, exitstatus: int
+) -> Generator[None, object, object]:
     """After Ctrl-C, pytest tears fixtures down here and not at the end of their test."""
+    session.config.stash[exit_status_key] = int(exitstatus)
     run = current_run(session.config)
     try:
         if run is None:
@@ -298,6 +301,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         guard = session.config.stash.get(_guard_key, None)
         if guard is not None:
             guard.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process here if a thread that a test is stuck in would keep it from ending."""
+    guard = config.stash.get(_guard_key, None)
+    if guard is not None and guard.timed_out:
+        end_without_threads(config)
 
 
 def pytest_enter_pdb(config: pytest.Config) -> None:

@@ -365,3 +365,24 @@ def test_xdist_and_random_order(pytester: pytest.Pytester, run_pytest: RunPytest
         result.stdout.fnmatch_lines(
             ["*harness: backends x transports*", "*tcp *memory*", "trio * 5 passed *5 passed*"]
         )
+
+
+def test_a_projects_own_backend_may_have_a_wider_scope(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session", params=["asyncio", "trio"])
+        def anyio_backend(request):
+            return request.param
+
+        @pytest.fixture(scope="session")
+        async def shared(anyio_backend):
+            yield 5
+        """
+    )
+    pytester.makepyfile("async def test_it(harness, shared): assert shared == 5")
+    for option in ([], ["--harness-backends=asyncio,trio"]):
+        run_pytest("--harness-transports=memory", *option).assert_outcomes(passed=2)

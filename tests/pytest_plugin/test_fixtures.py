@@ -110,6 +110,55 @@ def test_a_wider_fixture_that_has_ended_is_the_error_of_the_tests_that_use_it(
     )
 
 
+def test_the_next_parameter_gets_a_fixture_of_its_own(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """One that has ended is not what the tests with another parameter will use."""
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'module', params=[1, 2]").replace(
+            "group(anyio_backend)", "group(anyio_backend, request)"
+        )
+        + """
+    @pytest.fixture(scope="module")
+    async def above(group):
+        yield group
+
+    async def test_crash(above, harness, request):
+        if request.node.callspec.params["group"] == 1:
+            above.start_soon(boom)
+            await anyio.sleep_forever()
+
+    async def test_after(above, harness): ...
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+
+
+def test_two_crashes_at_once_are_one_failure(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        GROUP.replace("SCOPE", "'function'")
+        + """
+    async def crashing(stream):
+        await stream.receive()
+        raise LookupError("crashed")
+
+    @pytest.mark.harness(transports=["tcp"])
+    async def test_it(harness):
+        server = await harness.serve(crashing)
+        clients = [await server.connect() for _ in range(2)]
+        for client in clients:
+            await client.send(b"x")
+        await anyio.sleep_forever()
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-W", "error")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*several things went wrong in this test (2 sub-exceptions)*"])
+
+
 def test_a_crash_between_two_tests_is_nobody_elses_failure(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:

@@ -152,6 +152,57 @@ def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends
     )
 
 
+def test_code_that_catches_the_interruption_has_failed(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest, time
+
+        def retry():
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                try:
+                    time.sleep(1000)
+                except BaseException:
+                    pass
+
+        @pytest.mark.harness(timeout=0.3)
+        async def test_async():
+            retry()
+
+        @pytest.mark.harness(timeout=0.3)
+        def test_sync():
+            retry()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["the body of *::test_sync did not end within 0.3 s*"])
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_process(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeini("[pytest]\nharness_cancel_timeout = 0.1")
+    pytester.makepyfile(
+        """
+        import anyio, pytest, threading
+
+        never = threading.Event()
+
+        @pytest.mark.harness(timeout=0.3, transports=["memory"])
+        async def test_it(harness):
+            await anyio.to_thread.run_sync(never.wait)
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    assert result.ret != pytest.ExitCode.OK
+    output = result.stdout.str() + result.stderr.str()
+    assert "did not end within 0.3 s" in output
+    assert "waits for a thread" in output
+
+
 @pytest.mark.parametrize("value", ["ini", "option", "marker"])
 def test_the_bound_can_be_set(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, value: str
