@@ -10,7 +10,7 @@ from blackbox import RunPytest
 HANGS = """
     import anyio, pytest, threading, time
 
-    pytestmark = pytest.mark.harness(timeout=0.3)
+    pytestmark = pytest.mark.harness(timeout=0.6)
 
     @pytest.fixture(autouse=True)
     async def torn_down(request):
@@ -20,7 +20,7 @@ HANGS = """
     async def test_waits(harness):
         await anyio.sleep_forever()
 
-    @pytest.mark.harness(timeout=0.3)
+    @pytest.mark.harness(timeout=0.6)
     async def test_waits_without_fixtures():
         await anyio.sleep_forever()
 
@@ -87,6 +87,7 @@ HANGS = """
 
     async def test_blocked_setup(harness, blocked_setup): ...
 
+    @pytest.mark.harness(timeout=60)
     async def test_next(harness): ...
 """
 
@@ -108,16 +109,16 @@ def test_whatever_hangs_is_ended(
         assert f"ERROR test_it.py::test_{name}[{backend}-memory]" in output
         assert f"torn down: test_{name}" in output
     for where in (
-        "the body of * did not end within 0.3 s (harness_timeout)",
+        "the body of * did not end within 0.6 s (harness_timeout)",
         "*in test_waits: await anyio.sleep_forever()",
         "*in test_turns: await anyio.lowlevel.checkpoint()",
         "*in test_blocks: time.sleep(1000)",
         "*in test_blocks_on_a_lock: lock.acquire()",
         "*in handler: *",
         "*in test_shields_itself: await anyio.sleep_forever()",
-        "the setup of *::test_setup* did not end within 0.3 s (harness_timeout)",
+        "the setup of *::test_setup* did not end within 0.6 s (harness_timeout)",
         "*in never_ready: await anyio.sleep_forever()",
-        "the teardown of *::test_teardown* did not end within 0.3 s (harness_timeout)",
+        "the teardown of *::test_teardown* did not end within 0.6 s (harness_timeout)",
         "*in never_torn_down: await anyio.sleep_forever()",
         "*in also_never_torn_down: await anyio.sleep_forever()",
         "*in blocked_setup: time.sleep(1000)",
