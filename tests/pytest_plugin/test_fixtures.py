@@ -141,16 +141,20 @@ def test_two_crashes_at_once_are_one_failure(
     pytester.makepyfile(
         GROUP.replace("SCOPE", "'function'")
         + """
-    async def crashing(stream):
-        await stream.receive()
-        raise LookupError("crashed")
-
     @pytest.mark.harness(transports=["tcp"])
     async def test_it(harness):
+        go = anyio.Event()
+
+        async def crashing(stream):
+            await go.wait()
+            raise LookupError("crashed")
+
         server = await harness.serve(crashing)
-        clients = [await server.connect() for _ in range(2)]
-        for client in clients:
-            await client.send(b"x")
+        for _ in range(2):
+            await server.connect()
+        await server.wait_connections(2)
+        await harness.settle()
+        go.set()
         await anyio.sleep_forever()
     """
     )
