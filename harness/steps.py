@@ -250,7 +250,8 @@ def spawn_step(func: Callable[[], Coroutine[Any, Any, None]], name: str) -> None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(func, name=name)
-        except ExceptionGroup:
-            pass
+        except ExceptionGroup as group:
+            if group.split(RuntimeError)[1] is not None:
+                raise
 
     spawn_host(around, f"around {name}")

@@ -12,7 +12,7 @@ exactly once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -121,8 +121,7 @@ class Supervisor:
         stubborn = self.running_tasks()
         stacks = ((task.name, format_stack(task.coro)) for task in stubborn)
         report = "\n".join(f"  {name}\n{stack}" for name, stack in stacks if stack)
-        for task in stubborn:
-            break_shields(task.id)
+        break_shields({task.id for task in stubborn})
         with move_on_after(max(timeout, LAST_WAIT)):
             await self._closed.wait()
         message = f"still running {timeout:g} s after being cancelled:\n{report}"
@@ -183,38 +182,36 @@ def tasks_below(task_id: int | None) -> list[TaskInfo]:
 
 def break_shields_below(task_id: int) -> None:
     """Cancel a task and everything below it, shielded or not."""
-    for task in tasks_below(task_id):
-        break_shields(task.id)
-    break_shields(task_id)
+    break_shields({task_id, *(task.id for task in tasks_below(task_id))})
 
 
-def break_shields(task_id: int) -> None:
-    """Cancel the task with AnyIO's id ``task_id``, shielded or not.
+def break_shields(task_ids: Collection[int]) -> None:
+    """Cancel the tasks with these ids of AnyIO's, shielded or not.
 
     asyncio's own ``Task.cancel()`` goes through AnyIO's shields. trio has no such call, so the
     shields of the scopes around the task are lowered instead. ``trio/_core/_run.py``, class
     ``CancelStatus``, is the only place that knows these scopes; AnyIO's
     ``TaskInfo.has_pending_cancellation`` reads it too.
     """
-    if current_library() == "trio":
-        import trio
-
-        pending = [trio.lowlevel.current_root_task()]
-        while pending:
-            task = pending.pop()
-            if task is None:
-                continue
-            for nursery in task.child_nurseries:
-                pending.extend(nursery.child_tasks)
-            if id(task) == task_id:
-                status: Any = task._cancel_status
-                while status is not None:
-                    status._scope.shield = False
-                    status = status._parent
-    else:
+    if current_library() != "trio":
         for asyncio_task in asyncio.all_tasks():
-            if id(asyncio_task) == task_id:
+            if id(asyncio_task) in task_ids:
                 asyncio_task.cancel("the harness has waited long enough for it to stop")
+        return
+    import trio
+
+    pending = [trio.lowlevel.current_root_task()]
+    while pending:
+        task = pending.pop()
+        if task is None:
+            continue
+        for nursery in task.child_nurseries:
+            pending.extend(nursery.child_tasks)
+        if id(task) in task_ids:
+            status: Any = task._cancel_status
+            while status is not None:
+                status._scope.shield = False
+                status = status._parent
 
 
 class SupervisedTaskGroup(TaskGroup):

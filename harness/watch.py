@@ -73,6 +73,8 @@ class Watch:
         self.task_id: int = 0
         #: whether the code, or the step of it that was running, has come to its end
         self.over: bool = False
+        #: called when it has, by whoever waits for that in another thread
+        self.on_over: Callable[[], object] | None = None
         self._entered = False
         self._crashes: list[Crash] = []
         self._late: list[BaseException] = []
@@ -138,6 +140,8 @@ class Watch:
         finally:
             self.over = True
             loop.listening = outer
+            if self.on_over is not None:
+                self.on_over()
 
     def enter(self) -> None:
         """Watch the block that begins here, in this task."""

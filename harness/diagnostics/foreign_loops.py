@@ -108,7 +108,7 @@ def _search(step: TracebackType, goal: Goal) -> Found | None:
         if value is loop:
             length = DEEP + 1
         if best is None or length < best[0]:
-            place = place_of(step.tb_frame, step.tb_lineno)
+            place = str(place_of(step.tb_frame, step.tb_lineno))
             best = (length, Found(loop, name, value, place))
     return None if best is None else best[1]
 

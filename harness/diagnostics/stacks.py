@@ -10,10 +10,32 @@ import sysconfig
 import textwrap
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
+
+
+class Place(NamedTuple):
+    """A line of code; as text, ``file:line in function: source``."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def source(self) -> str:
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{_short_path(self.file)}:{self.line} in {self.function}: {self.source}"
+
+
+def place_of(frame: FrameType, line: int | None = None) -> Place:
+    """The line that ``frame`` is at, or was at: ``line``."""
+    code = frame.f_code
+    function = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11
+    return Place(code.co_filename, line_of(frame) if line is None else line, function)
 
 
 def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
@@ -96,7 +118,7 @@ def format_stack(coroutine: Any, *, indent: str = "    ") -> str:
     for frame, line in await_stack(coroutine):
         if is_machinery(frame):
             continue
-        lines.append(f"{indent}{_place(frame, line)}")
+        lines.append(f"{indent}{place_of(frame, line)}")
     return "\n".join(lines)
 
 
@@ -113,7 +135,7 @@ def innermost_user_line(traceback: TracebackType | None) -> str | None:
     place = None
     while traceback is not None:
         if not is_machinery(traceback.tb_frame):
-            place = _place(traceback.tb_frame, traceback.tb_lineno)
+            place = str(place_of(traceback.tb_frame, traceback.tb_lineno))
         traceback = traceback.tb_next
     return place
 
@@ -155,7 +177,7 @@ def format_frames(frames: Iterable[tuple[FrameType, int]], *, width: int) -> lis
             continue
         end_repetition()
         last, repeated = key, 0
-        lines.append(_short_place(frame, line, width))
+        lines.append(_within(place_of(frame, line), width))
     end_repetition()
     if len(lines) > MOST_FRAMES:
         left_out = len(lines) - MOST_FRAMES
@@ -180,15 +202,14 @@ def wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _short_place(frame: FrameType, line: int, width: int) -> str:
-    code = frame.f_code
-    name = getattr(code, "co_qualname", code.co_name).rpartition("<locals>.")[2]
-    path = _short_path(code.co_filename)
-    where = f"{path}:{line} in {name}: "
-    if len(where) > width - 20:  # leave room for some source
-        where = f".../{os.path.basename(path)}:{line} in {name}: "
-    source = linecache.getline(code.co_filename, line).strip()
-    return shorten(where + source, width)
+def _within(place: Place, width: int) -> str:
+    """``place`` as one line of at most ``width`` characters, with some of its source in it."""
+    name = place.function.rpartition("<locals>.")[2]
+    path = _short_path(place.file)
+    where = f"{path}:{place.line} in {name}: "
+    if len(where) > width - 20:
+        where = f".../{os.path.basename(path)}:{place.line} in {name}: "
+    return shorten(where + place.source, width)
 
 
 def _short_path(path: str) -> str:
@@ -200,15 +221,3 @@ def _short_path(path: str) -> str:
     except OSError:  # the working directory is gone
         return path
     return path[len(here) :] if path.startswith(here) else path
-
-
-def _place(frame: FrameType, line: int) -> str:
-    code = frame.f_code
-    name = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11
-    source = linecache.getline(code.co_filename, line).strip()
-    return f"{code.co_filename}:{line} in {name}: {source}"
-
-
-def place_of(frame: FrameType, line: int | None = None) -> str:
-    """``file:line in name: source`` for the line at which ``frame`` is, or was."""
-    return _place(frame, frame.f_lineno if line is None else line)

@@ -13,9 +13,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..diagnostics.stacks import Place
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
-from .places import Place, described, here, in_library, waiting_at
+from .places import described, here, in_library, waiting_at
 
 
 class AsyncGenerators(Kind):

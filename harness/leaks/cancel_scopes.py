@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ..backends import current_library
+from ..diagnostics.stacks import Place
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import Place, current_task, described, entered_by_harness, here
+from .places import current_task, described, entered_by_harness, here
 
 
 class CancelScopes(Kind):

@@ -17,6 +17,7 @@ from typing import Any
 
 from anyio import CancelScope
 
+from ..diagnostics.stacks import Place
 from ..settling import settle
 from .async_generators import AsyncGenerators
 from .cancel_scopes import CancelScopes
@@ -26,7 +27,6 @@ from .coroutines import Coroutines
 from .descriptors import Descriptors
 from .loops import LoopWatch
 from .memory_streams import MemoryStreams
-from .places import Place
 from .processes import Processes
 from .tasks import TaskExceptions, Tasks
 from .threads import Threads

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..diagnostics.stacks import Place
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import Place, described, from_origin
+from .places import described, from_origin
 
 #: Frames that a coroutine remembers of where it was made. One costs about 0.15 µs a coroutine, each
 #: further one as much again, and the first is nearly always the line in question.

@@ -27,9 +27,10 @@ from typing import Any, ClassVar
 from anyio._core._eventloop import get_async_backend
 
 from ..backends import current_library
+from ..diagnostics.stacks import Place
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import NOBODYS, Place, described, here, on_behalf_of
+from .places import NOBODYS, described, here, on_behalf_of
 
 #: Device, inode and type: what tells a descriptor from the next one of the same number.
 Identity = tuple[int, int, int]

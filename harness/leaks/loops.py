@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..backends import current_library
+from ..diagnostics.stacks import Place
 from .contract import Owner, owner
 from .hooks import Hook
-from .places import Birth, Place, births, here, is_users, skip_library_of
+from .places import Birth, births, here, is_users, skip_library_of
 
 _numbers = itertools.count(1)
 

@@ -8,8 +8,6 @@ none; then it is the line that made the task.
 from __future__ import annotations
 
 import asyncio
-import linecache
-import os
 import sys
 import weakref
 from collections.abc import Callable
@@ -17,23 +15,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple
 
-from ..diagnostics.stacks import MACHINERY, await_stack
-
-
-class Place(NamedTuple):
-    """A line of code."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        file = self.file
-        below = os.getcwd() + os.sep
-        if file.startswith(below):
-            file = file[len(below) :]
-        source = linecache.getline(self.file, self.line).strip()
-        return f"{file}:{self.line} in {self.function}: {source}"
+from ..diagnostics.stacks import INSTALLED, MACHINERY, Place, await_stack, place_of
 
 
 def described(place: Place | None) -> str | None:
@@ -87,7 +69,7 @@ def skip_library_of(loop: object) -> None:
 
 def is_installed(file: str) -> bool:
     """Whether the code in ``file`` is a library's, and not the project's."""
-    return "site-packages" in file or "dist-packages" in file
+    return any(part in file for part in INSTALLED)
 
 
 #: What a module is, by name. Filled as modules are met.
@@ -128,7 +110,7 @@ def here(depth: int = 1) -> Place | None:
         module = frame.f_globals.get("__name__", "")
         kind, ends = _kinds.get(module) or _kind(module)
         if kind == _USER:
-            return place_of(frame, frame.f_lineno)
+            return place_of(frame)
         if kind == _END and (ends is None or frame.f_code.co_name in ends):
             if module == "anyio.to_process":
                 return NOBODYS
@@ -194,9 +176,3 @@ def waiting_at(coroutine: Any) -> Place | None:
 def from_origin(origin: tuple[tuple[str, int, str], ...] | None) -> Place | None:
     """The innermost line in a coroutine's ``cr_origin``."""
     return Place(*origin[0]) if origin else None
-
-
-def place_of(frame: FrameType, line: int) -> Place:
-    code = frame.f_code
-    # co_qualname came with Python 3.11
-    return Place(code.co_filename, line, getattr(code, "co_qualname", code.co_name))

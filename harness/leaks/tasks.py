@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from ..backends import current_library
 from ..diagnostics import innermost_user_line
+from ..diagnostics.stacks import Place
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .loops import next_number
-from .places import NOBODYS, Birth, Place, births, current_task, described, waiting_at
+from .places import NOBODYS, Birth, births, current_task, described, waiting_at
 
 #: What asyncio's ``Task.__del__`` says to the loop's exception handler.
 NEVER_RETRIEVED = "Task exception was never retrieved"

@@ -10,10 +10,10 @@ from contextvars import Context
 from types import FrameType
 from typing import Any, ClassVar
 
-from ..diagnostics.stacks import MACHINERY
+from ..diagnostics.stacks import MACHINERY, Place, place_of
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .hooks import Hook
-from .places import Place, described, here, is_users, place_of
+from .places import described, here, is_users
 
 #: Modules whose threads belong to a pool: they wait for the next thing to do.
 POOLS = frozenset(
@@ -173,7 +173,7 @@ def _is_idle(stack: list[FrameType]) -> bool:
 def _describe(
     thread: threading.Thread, stack: list[FrameType], place: Place | None
 ) -> Callable[[], Leak]:
-    at = next((place_of(frame, frame.f_lineno) for frame in stack if is_users(frame)), None)
+    at = next((place_of(frame) for frame in stack if is_users(frame)), None)
     what = thread.name
     target = getattr(thread, "_target", None)
     if target is not None and target.__module__ not in POOLS:

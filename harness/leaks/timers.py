@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Callable
 from typing import ClassVar
 
+from ..diagnostics.stacks import Place
 from .contract import Kind, Leak, Owner, Suspects
-from .places import Place, described
+from .places import described
 
 #: Timers to remember before the ones that are over are let go.
 _MANY = 256

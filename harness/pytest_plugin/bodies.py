@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
 
@@ -37,8 +37,7 @@ def pytest_fixture_setup(
     if run is None or not run.looks:
         return (yield)
     run.guard.between_steps()
-    wide = fixturedef.scope != "function"
-    with run.exempt() if wide else nullcontext():
+    with run.made_for(fixturedef.scope):
         return (yield from _set_up(fixturedef, request, run))
 
 
@@ -160,7 +159,7 @@ def _entered(
 ) -> AbstractContextManager[None]:
     run = _run_of_step(config)
     run.entered_loop()
-    return run.exempt() if fixturedef.scope != "function" else nullcontext()
+    return run.made_for(fixturedef.scope)
 
 
 def _run_of_step(config: pytest.Config) -> Run:

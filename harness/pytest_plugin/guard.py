@@ -1,10 +1,10 @@
 """What ends a test from outside of its event loop: time-outs and Ctrl-C.
 
 A thread, the watchdog, knows when each phase of a test has to be over. It first asks the event
-loop to end what is running, in the way of a crash (:func:`harness.watch.interrupt`): finally
-clauses run, fixtures are torn down, the test fails with the report. A loop that does not answer is
-blocked by code that does not await; then a signal makes the main thread raise where it stands. What
-does not end then cannot be ended: the report is printed, and the process stops.
+loop to end what is running, in the way of a crash (:mod:`harness.watch`): finally clauses run,
+fixtures are torn down, the test fails with the report. A loop that does not answer is blocked by
+code that does not await; then a signal makes the main thread raise where it stands. What does not
+end then cannot be ended: the report is printed, and the process stops.
 
 Ctrl-C goes the same way. Python's own handler raises ``KeyboardInterrupt`` wherever the main thread
 is, and if that is in the middle of asyncio, a callback that was already taken from the queue is
@@ -29,10 +29,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from ..diagnostics import LoopView
 from ..supervisor import LAST_WAIT, break_shields_below
 from ..watch import Crash, Watch, listening_watch
-from .lease import CallSoon
+from .lease import WayIn
 from .report import describe
 
 #: Seconds within which an event loop that is not blocked answers, on a machine that is busy.
@@ -67,9 +66,7 @@ class Guard:
 
     def __init__(self, end_the_run: Callable[[str], NoReturn]) -> None:
         self._end_the_run = end_the_run
-        #: the way into the event loop of the test, if it has one yet
-        self.call_soon: CallSoon | None = None
-        self.view: LoopView | None = None
+        self._way_in: WayIn | None = None
         self._phase: Phase | None = None
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep_until = 0.0
@@ -78,7 +75,8 @@ class Guard:
         #: whether a phase has not ended in time
         self.timed_out: bool = False
         self._raise_in_handler: BaseException | None = None
-        self._raised = threading.Event()
+        #: the watchdog is ending something, and has to be told of every change
+        self._attentive = False
 
     @contextmanager
     def phase(self, what: str, *, timeout: float, cancel_timeout: float) -> Iterator[None]:
@@ -97,6 +95,7 @@ class Guard:
         finally:
             phase.over = True
             self._phase = None
+            self._changed()
             self._uninstall(before)
             if passed and phase.thrown is not None:
                 phase.undelivered = phase.thrown
@@ -108,12 +107,17 @@ class Guard:
         if self._phase is not None:
             self._raise_undelivered(self._phase)
 
-    @staticmethod
-    def _raise_undelivered(phase: Phase) -> None:
+    def _raise_undelivered(self, phase: Phase) -> None:
         __tracebackhide__ = True
         error, phase.undelivered = phase.undelivered, None
         if error is not None:
+            self._changed()
             raise error
+
+    def enter(self, way_in: WayIn | None) -> None:
+        """Know the event loop of the test from here on; ``None`` once it has no more."""
+        self._way_in = way_in
+        self._changed()
 
     def suspend(self) -> None:
         """Let the phase that is running take as long as it likes: somebody is debugging it."""
@@ -148,7 +152,6 @@ class Guard:
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         error, self._raise_in_handler = self._raise_in_handler, None
         if error is not None:
-            self._raised.set()
             raise error
         phase = self._phase
         if phase is None or phase.interrupted:
@@ -184,17 +187,24 @@ class Guard:
             phase = self._phase
             if phase is None or phase.over:
                 continue
+            self._attentive = True
             if phase.interrupted and phase.undelivered is not None:
                 self._end(phase, partial(_as_it_is, phase.undelivered), bounded=False)
             elif time.monotonic() >= phase.deadline:
                 self.timed_out = True
                 self._end(phase, partial(self._timed_out, phase))
                 phase.deadline = time.monotonic() + phase.timeout  # the next step gets its own
+            self._attentive = False
+
+    def _changed(self) -> None:
+        if self._attentive:
+            self._wake.put(None)
 
     def _timed_out(self, phase: Phase, blocked: bool) -> BaseException:
+        way_in = self._way_in
         return pytest.fail.Exception(
             f"{phase.what} did not end within {phase.timeout:g} s (harness_timeout)\n"
-            + describe(self.view, blocked=blocked),
+            + describe(None if way_in is None else way_in.view, blocked=blocked),
             pytrace=False,
         )
 
@@ -216,26 +226,27 @@ class Guard:
                 phase.undelivered = exception
             else:
                 phase.undelivered = None
+                watch.on_over = self._changed
                 watch.notice(Crash(exception, ""))
             told.append((watch, exception))
+            self._changed()
 
         def gone() -> bool:
             return phase.over or bool(told and told[0][0] is not None and told[0][0].over)
 
-        asked: list[CallSoon] = []
+        asked: list[WayIn] = []
 
         def heard() -> bool:
-            call_soon = self.call_soon
-            if call_soon is not None and call_soon not in asked:
-                asked.append(call_soon)  # the loop may have been on its way only
+            way_in = self._way_in
+            if way_in is not None and way_in not in asked:
+                asked.append(way_in)  # the loop may have been on its way only
                 with suppress(RuntimeError):  # or is closed
-                    call_soon(tell)
+                    way_in.call_soon(tell)
             raised = not bounded and phase.undelivered is None  # between two steps
             return bool(told) or phase.over or raised
 
         if self._until(heard, ANSWER) and not told:
             return
-        call_soon = self.call_soon
         if not told and not phase.over:
             exception = error(True)
             told.append((None, exception))
@@ -247,19 +258,26 @@ class Guard:
         watch, exception = told[0]
         if watch is None and not bounded:
             return
-        if watch is None or call_soon is None:
+        way_in = self._way_in
+        if watch is None or way_in is None:
             self._raise_in_guarded_thread(exception, phase)
         else:
             with suppress(RuntimeError):  # the loop is closed
-                call_soon(partial(break_shields_below, watch.task_id))
+                way_in.call_soon(partial(break_shields_below, watch.task_id))
         if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)) and bounded:
             self._end_the_run(
                 f"{told[0][1]}\n\nIt did not end when it was cancelled, and cannot be ended."
             )
 
     def _raise_in_guarded_thread(self, error: BaseException, phase: Phase) -> None:
+        """Make the code that blocks raise ``error``, more than once if need be."""
+        answers: list[None] = []
+
+        def answer() -> None:
+            answers.append(None)
+            self._changed()
+
         for _ in range(ATTEMPTS):
-            self._raised.clear()
             self._raise_in_handler = error
             if signal.getsignal(signal.SIGINT) != self._on_sigint:
                 # Only code in Python can be interrupted in this way, not a call that blocks.
@@ -270,24 +288,21 @@ class Guard:
                 _thread.interrupt_main()
             else:
                 signal.pthread_kill(self._guarded, signal.SIGINT)
-            if self._until(lambda: phase.over, ANSWER):
+            if self._way_in is not None:
+                with suppress(RuntimeError):  # the loop is closed
+                    self._way_in.call_soon(answer)
+            if self._until(lambda: phase.over or bool(answers), ANSWER):
                 return
-            answered = threading.Event()
-            if self.call_soon is not None:
-                try:
-                    self.call_soon(answered.set)
-                except RuntimeError:
-                    continue
-                if answered.wait(ANSWER):
-                    return
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Look at ``condition`` until it is true, in this thread, which has nothing else to do."""
+        """Wait, in the watchdog; whoever makes ``condition`` true calls :meth:`_changed`."""
         end = time.monotonic() + seconds
         while not condition():
-            if time.monotonic() > end:
+            left = end - time.monotonic()
+            if left <= 0:
                 return False
-            time.sleep(0.005)
+            with suppress(queue.Empty):
+                self._wake.get(timeout=left)
         return True
 
 

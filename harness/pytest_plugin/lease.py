@@ -12,6 +12,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from anyio import pytest_plugin as anyio_plugin
@@ -28,16 +29,26 @@ T = TypeVar("T")
 CallSoon = Callable[[Callable[[], object]], object]
 
 
-def way_in() -> CallSoon:
-    """The way into the event loop that is running."""
-    if current_library() == "trio":
-        import trio
+@dataclass(frozen=True)
+class WayIn:
+    """How an event loop is reached from outside of it.
 
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
-    return functools.partial(
-        asyncio.get_running_loop().call_soon_threadsafe, context=copy_context()
-    )
+    :ivar view: what runs in it
+    """
+
+    call_soon: CallSoon
+    view: LoopView
+
+    @classmethod
+    def here(cls) -> WayIn:
+        """Into the event loop that runs this code."""
+        if current_library() == "trio":
+            import trio
+
+            return cls(trio.lowlevel.current_trio_token().run_sync_soon, LoopView.here())
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
+        # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
+        return cls(functools.partial(call_soon, context=copy_context()), LoopView.here())
 
 
 class Lease:
@@ -57,21 +68,17 @@ class Lease:
         if get_loop is not None:
             skip_library_of(get_loop())  # before it runs, and makes what it runs on
         self._loop: asyncio.AbstractEventLoop | None = None
-        #: the way into the loop; ``None`` before a first step has run in it
-        self.call_soon: CallSoon | None = None
-        self.view: LoopView | None = None
+        self._way_in: WayIn | None = None
 
-    def entered_loop(self) -> None:
+    def entered_loop(self) -> WayIn:
         """Get to know the event loop; called in it, at the beginning of each step."""
-        if self.call_soon is not None:
-            return
-        self.view = LoopView.here()
-        self.call_soon = way_in()
-        if current_library() == "trio":
-            return
-        self._loop = loop = asyncio.get_running_loop()
-        self._before = loop.get_exception_handler()
-        loop.set_exception_handler(self._handler)
+        if self._way_in is None:
+            self._way_in = WayIn.here()
+            if current_library() != "trio":
+                self._loop = loop = asyncio.get_running_loop()
+                self._before = loop.get_exception_handler()
+                loop.set_exception_handler(self._handler)
+        return self._way_in
 
     def run(self, func: Callable[[], Awaitable[T]]) -> T:
         """Run ``func`` in the event loop, as a fixture would be run."""
@@ -83,7 +90,6 @@ class Lease:
 
     def give_back(self) -> None:
         """Let go of the runner, which closes its event loop if nobody else holds it."""
-        self.call_soon = None
         loop = self._loop
         if loop is not None and loop.get_exception_handler() is self._handler:
             loop.set_exception_handler(self._before)

@@ -12,13 +12,13 @@ from weakref import WeakKeyDictionary
 import pytest
 from anyio.pytest_plugin import extract_backend_and_options
 
-from ..diagnostics import LoopView, Sampler
+from ..diagnostics import Sampler
 from ..steps import FixtureTask
 from ..watch import add_note, is_final
 from .ending import end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
 from .leaking import Leaking
-from .lease import Lease, way_in
+from .lease import Lease, WayIn
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
 
@@ -89,22 +89,21 @@ class Run:
         if mode != "off":
             self._leaking = Leaking(self.item, mode, self._mark.allow_leaks)
 
-    def exempt(self) -> AbstractContextManager[None]:
-        """What is made in this block belongs to a fixture of a wider scope, and not to the test."""
-        return nullcontext() if self._leaking is None else self._leaking.exempt()
+    def made_for(self, scope: str) -> AbstractContextManager[None]:
+        """What is made in this block is made for a fixture of ``scope``, or for the test."""
+        if self._leaking is None or scope == "function":
+            return nullcontext()
+        return self._leaking.exempt()
 
-    def entered_loop(self) -> None:
+    def entered_loop(self) -> WayIn:
         """Get to know the event loop, in it."""
-        lease = self._lease
         if self._leaking is not None:
             self._leaking.entered_loop()
-        if lease is None:
-            # A fixture of wider scope is torn down: in a test that has no event loop, or before
-            # the fixtures of another backend are set up.
-            self.guard.call_soon, self.guard.view = way_in(), LoopView.here()
-            return
-        lease.entered_loop()
-        self.guard.call_soon, self.guard.view = lease.call_soon, lease.view
+        # Without a lease, a fixture of wider scope is torn down: in a test that has no event loop,
+        # or before the fixtures of another backend are set up.
+        way_in = WayIn.here() if self._lease is None else self._lease.entered_loop()
+        self.guard.enter(way_in)
+        return way_in
 
     @property
     def looks(self) -> bool:
@@ -125,22 +124,21 @@ class Run:
     def step(self, scope: str = "function") -> Iterator[None]:
         """Around a step, in the event loop: what a test is told of that its code cannot see."""
         __tracebackhide__ = True
-        self.entered_loop()
-        exempt = self.exempt() if scope != "function" else nullcontext()
-        with exempt, self._interrupts_aside(), self._unblocked():
+        way_in = self.entered_loop()
+        with self.made_for(scope), self._interrupts_aside(), self._unblocked(way_in):
             yield
 
     @contextmanager
-    def _unblocked(self) -> Iterator[None]:
+    def _unblocked(self, way_in: WayIn) -> Iterator[None]:
         """Fail, or warn, if one step of the event loop takes too long."""
         __tracebackhide__ = True
-        mark, settings, lease = self._mark, self._settings, self._lease
+        mark, settings = self._mark, self._settings
         mode = mark.blocking or settings.blocking
-        if mode == "off" or lease is None or lease.view is None or lease.call_soon is None:
+        if mode == "off":
             yield
             return
         threshold = mark.blocking_threshold or settings.blocking_threshold
-        sampler = Sampler(lease.view, lease.call_soon, threshold)
+        sampler = Sampler(way_in.view, way_in.call_soon, threshold)
         try:
             yield
         except BaseException as exc:
@@ -194,7 +192,7 @@ class Run:
                 if lease is not None:
                     lease.give_back()
         finally:
-            self.guard.call_soon = self.guard.view = None
+            self.guard.enter(None)
             if leaking is not None:
                 leaking.end()
 
@@ -212,7 +210,7 @@ _run_key: pytest.StashKey[Run | None] = pytest.StashKey()
 
 
 def current_run(config: pytest.Config) -> Run | None:
-    """The run of the test that is running, if the harness runs it."""
+    """The run of the test that is running; ``None`` between two tests."""
     return config.stash.get(_run_key, None)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import re
 import sys
 import threading
-import time
 
 import anyio
 import pytest
@@ -179,21 +178,21 @@ async def test_while_the_loop_makes_no_turn(harness, how):
 
     await (await harness.serve(echo)).connect()
     await harness.settle()
-    reported = []
+    reported = threading.Event()
     trees = []
 
     def spin():
         entered.set()
-        while not reported: pass  # fmt: skip  # noqa: E701
+        while not reported.is_set(): pass  # fmt: skip  # noqa: E701
 
     def block():
         entered.set()
-        while not reported: time.sleep(0.001)  # fmt: skip  # noqa: E701
+        reported.wait()
 
     def report():
         entered.wait()
         trees.append(harness.dump())
-        reported.append(True)
+        reported.set()
 
     entered = threading.Event()
     reporter = threading.Thread(target=report)
@@ -207,7 +206,7 @@ async def test_while_the_loop_makes_no_turn(harness, how):
     assert head[0] == "- the test"
     assert head[-1] == "    is running now"
     assert re.search(r"in (\S+\.)?test_while_the_loop_makes_no_turn: (spin|block)\(\)$", head[1])
-    assert re.search(r"in (\S+\.)?(spin: while|block: while|spin: entered|block: ent)", head[2])
+    assert re.search(r"in (\S+\.)?(spin: while|block: reported|spin: entered|block: ent)", head[2])
     assert rest.startswith("server 'echo'\n    waits for connections at ")
     assert "waits to receive from" in rest
     assert "connection 1 of server 'echo': open" in rest

@@ -259,7 +259,7 @@ def test_the_loop_of_the_test_itself_has_ended(
 @pytest.mark.parametrize(
     ("called", "code"),
     [
-        ("asyncio", "await asyncio.sleep(0.001)"),
+        ("asyncio", "await asyncio.to_thread(int)"),
         ("asyncio", "asyncio.get_running_loop()"),
         ("trio", "await trio.sleep(0)"),
         ("trio", "trio.lowlevel.current_task()"),

@@ -60,6 +60,8 @@ async def test_it(harness, child, n):
 
         harness.task_group.start_soon(crash)
     servers = [await harness.serve(echo, transport=name) for name in ("tcp", "unix", "tls")]
+    if n == 0 and "READY" in os.environ:
+        os.write(int(os.environ["READY"]), b"!")
     while True:
         for server in servers:
             client = await server.connect()
@@ -102,6 +104,7 @@ def test_nothing_is_left(folder: Path, tmp_path: Path, backend: str, seed: int) 
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "tox.ini").write_text("[pytest]")
     limit = random_numbers.uniform(0.05, 0.4) if ends == "time-out" else 60
+    read, write = os.pipe()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
@@ -115,23 +118,26 @@ def test_nothing_is_left(folder: Path, tmp_path: Path, backend: str, seed: int) 
             "TMPDIR": str(folder),
             "MOMENT": str(seed),
             "ENDS": ends,
+            "READY": str(write),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=[write],
     )
+    os.close(write)
     try:
         if ends == "ctrl-c":
-            while not any(folder.iterdir()) and process.poll() is None:
-                time.sleep(0.001)  # until the first socket has a path
-            time.sleep(random_numbers.uniform(0, 0.6))
+            assert os.read(read, 1) == b"!", "it ended before its first test"
+            time.sleep(random_numbers.uniform(0, 0.6))  # this is the moment
             process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=BOUND)[0].decode()
         left = of_session(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        os.close(read)
         process.communicate()
     expected = {"crash": 1, "time-out": 1, "ctrl-c": 2}[ends]
     assert process.returncode == expected, output

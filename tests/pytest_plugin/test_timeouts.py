@@ -220,6 +220,10 @@ def test_the_bound_can_be_set(
         async def test_it(harness):
             await anyio.sleep_forever()
 
+        @pytest.mark.harness(timeout=5)
+        async def test_marker_wins(harness):
+            await anyio.sleep(0.5)  # longer than the bound of the others: that is the test
+
         @pytest.mark.harness(timeout=0)
         async def test_unbounded(harness):
             await anyio.sleep(0.5)
@@ -228,7 +232,7 @@ def test_the_bound_can_be_set(
     result = run_pytest(
         f"--harness-backends={backend}", "--harness-transports=memory", *option, "-W", "error"
     )
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=2, failed=1)
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan"])
