@@ -32,6 +32,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> RunPytest:
     def run(*arguments: str, mode: str = "-p only") -> pytest.RunResult:
         with monkeypatch.context() as patch:
+            for name in ("CI", "BUILD_NUMBER"):
+                patch.delenv(name, raising=False)  # pytest writes longer summaries under them
             if mode.startswith("-p only"):
                 patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
             if not (pytester.path / "tox.ini").exists():
