@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
+from ..hooks import Hook
 from .contract import Kind, Leak, Owner, Suspects, owner
-from .hooks import Hook
 from .places import current_task, described, entered_by_harness, here
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import warnings
@@ -10,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ..diagnostics.stacks import Place
+from ..hooks import Hook
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
-from .hooks import Hook
 from .places import described, from_origin
 
 #: Frames that a coroutine remembers of where it was made. One costs about 0.15 µs a coroutine, each
@@ -42,8 +41,8 @@ class Coroutines(Kind):
     def __init__(self, test: Owner, warnings: WarningsOfTheTest) -> None:
         super().__init__(test)
         self._warnings = warnings
-        self._dropped: list[tuple[int, str, Place | None]] = []
-        self._numbers = itertools.count()
+        #: how many were dropped, by name and line: a loop without `await` makes a million
+        self._dropped: dict[tuple[str, Place | None], int] = {}
         self._depth: int | None = None
         self._thread = 0
 
@@ -59,13 +58,14 @@ class Coroutines(Kind):
         # Whose it is, is not known; whoever drops it is most likely who made it.
         if not self.mine(owner.get()) or self._warnings.are_caught():
             return False
-        place = from_origin(coroutine.cr_origin)
-        self._dropped.append((next(self._numbers), coroutine.__qualname__, place))
+        made = coroutine.__qualname__, from_origin(coroutine.cr_origin)
+        self._dropped[made] = self._dropped.get(made, 0) + 1
         return True
 
     def look(self) -> Suspects:
         return {
-            ("coroutine", number): _describe(name, place) for number, name, place in self._dropped
+            ("coroutine", *made): _describe(*made, times)
+            for made, times in list(self._dropped.items())
         }
 
     def look_outside(self) -> Suspects:
@@ -77,5 +77,6 @@ class Coroutines(Kind):
             sys.set_coroutine_origin_tracking_depth(self._depth)
 
 
-def _describe(name: str, place: Place | None) -> Callable[[], Leak]:
-    return lambda: Leak("coroutine", f"{name}() was never awaited", described(place))
+def _describe(name: str, place: Place | None, times: int) -> Callable[[], Leak]:
+    often = f", {times:,} times" if times > 1 else ""
+    return lambda: Leak("coroutine", f"{name}() was never awaited{often}", described(place))

@@ -28,8 +28,8 @@ from anyio._core._eventloop import get_async_backend
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
+from ..hooks import Hook
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
-from .hooks import Hook
 from .places import NOBODYS, described, here, on_behalf_of
 
 #: Device, inode and type: what tells a descriptor from the next one of the same number.

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
+from ..hooks import Hook
 from .contract import Owner, owner
-from .hooks import Hook
 from .places import Birth, births, here, is_users, skip_library_of
 
 _numbers = itertools.count(1)

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..diagnostics.stacks import Place
+from ..hooks import Hook
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
-from .hooks import Hook
 from .places import described, here
 
 

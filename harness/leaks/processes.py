@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
+from ..hooks import Hook
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .descriptors import transports_and_servers
-from .hooks import Hook
 from .places import NOBODYS, described, here, on_behalf_of
 
 #: What ends a process at once; Windows has one way to end one.

@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from ..diagnostics.stacks import MACHINERY, Place, place_of
+from ..hooks import Hook
 from .contract import Kind, Leak, Owner, Suspects, owner
-from .hooks import Hook
 from .places import described, here, is_users
 
 #: Modules whose threads belong to a pool: they wait for the next thing to do.

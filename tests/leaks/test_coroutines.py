@@ -35,6 +35,16 @@ def test_a_coroutine_that_goes_with_the_event_loop(backend):
     the_one(leaks, "coroutine", "work() was never awaited", line_of(leak, "# made"))
 
 
+def test_many_of_one_line_are_one_leak(backend):
+    async def leak():
+        for _ in range(100_000):
+            work()  # made here
+
+    leaks = leaks_of(backend, leak)
+    what = "work() was never awaited, 100,000 times"
+    the_one(leaks, "coroutine", what, line_of(leak, "# made"))
+
+
 def test_coroutines_that_are_awaited_or_closed(backend):
     async def twin():
         await work()

@@ -1,0 +1,98 @@
+"""Replacing functions of other people's classes for as long as somebody listens.
+
+Checks may overlap: one for the test that runs a check of its own, or one in each of two threads;
+and several hooks may be on one function. So a function is replaced when the first listener of any
+hook comes, the replacement is made again whenever a hook is added or taken away, and the function
+is put back when the last listener goes, in whatever order they go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+L = TypeVar("L")
+
+_lock = threading.RLock()
+
+
+class _Slot:
+    """One function that is replaced, and the hooks that replace it."""
+
+    def __init__(self, holder: Any, name: str) -> None:
+        self._holder = holder
+        self._name = name
+        # On an instance, the method is the class's; putting it back is taking ours away.
+        self._inherited = name not in vars(holder)
+        # As it stands there: what getattr() gives of a classmethod is bound.
+        self._original = vars(holder).get(name)
+        self._function: Callable[..., Any] = getattr(holder, name)
+        self._replacement: Any = self._original
+        self.hooks: tuple[Hook[Any], ...] = ()
+
+    def set(self, hooks: tuple[Hook[Any], ...]) -> None:
+        # If someone has replaced our replacement it stays where they keep it, and does nothing.
+        ours = vars(self._holder).get(self._name) is self._replacement
+        self.hooks = hooks
+        function = self._function
+        for hook in hooks:
+            function = hook.wrap(function, hook)
+        self._replacement = function if hooks else self._original
+        if not ours:
+            return
+        if hooks or not self._inherited:
+            setattr(self._holder, self._name, self._replacement)
+        else:
+            delattr(self._holder, self._name)
+
+
+_slots: dict[tuple[int, str], _Slot] = {}
+
+
+class Hook(Generic[L]):
+    """A replacement of one function while somebody listens.
+
+    :param holder: the class, module or object that has the function
+    :param name: the function's name there
+    :param wrap: makes the replacement from what it stands in front of and this hook, whose
+        :attr:`listeners` it calls
+    """
+
+    def __init__(
+        self,
+        holder: Any,
+        name: str,
+        wrap: Callable[[Callable[..., Any], Hook[L]], Callable[..., Any]],
+    ) -> None:
+        self._holder = holder
+        self._name = name
+        self.wrap: Callable[[Callable[..., Any], Hook[L]], Callable[..., Any]] = wrap
+        self.listeners: tuple[L, ...] = ()
+
+    def listen(self, listener: L) -> None:
+        """Call ``listener`` too. A second call with the same one does nothing."""
+        with _lock:
+            if any(each is listener for each in self.listeners):
+                return
+            self.listeners = (*self.listeners, listener)
+            if len(self.listeners) > 1:
+                return
+            key = (id(self._holder), self._name)
+            slot = _slots.get(key)
+            if slot is None:
+                slot = _slots[key] = _Slot(self._holder, self._name)  # it keeps the holder alive
+            slot.set((*slot.hooks, self))
+
+    def leave(self, listener: L) -> None:
+        """Stop calling ``listener``."""
+        with _lock:
+            listened = bool(self.listeners)
+            self.listeners = tuple(each for each in self.listeners if each is not listener)
+            if self.listeners or not listened:
+                return
+            key = (id(self._holder), self._name)
+            slot = _slots[key]
+            slot.set(tuple(hook for hook in slot.hooks if hook is not self))
+            if not slot.hooks:
+                del _slots[key]
