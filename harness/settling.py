@@ -38,6 +38,9 @@ async def settle(*, turns: int | None = None) -> bool:
     """
     if current_library() == "trio":
         return await _settle_trio(turns)
+    virtual = getattr(asyncio.get_running_loop(), "_virtual", None)
+    if virtual is not None:  # a loop with a ready queue of ours knows when that is empty
+        return bool(await virtual.settle(turns))
     return await _settle_asyncio(turns)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from types import FrameType
 
 from .loopview import LoopView
@@ -69,7 +69,7 @@ class Sampler:
         pause = self._threshold / LOOKS
         while not self._stopping.is_set():
             answered = threading.Event()
-            asked = time.monotonic()
+            asked = monotonic()
             starved = _starved(self._view.thread_id)
             try:
                 self._call_soon(answered.set)
@@ -81,7 +81,7 @@ class Sampler:
             while not answered.wait(pause):
                 if self._stopping.is_set() and step is None:
                     return
-                now, before = time.monotonic(), step
+                now, before = monotonic(), step
                 step, lines = self._look()
                 if step is not before:
                     # Many short steps are not one long one.
@@ -89,7 +89,7 @@ class Sampler:
                     since, seen = (asked if before is None else now), Counter()
                 if step is not None:
                     seen[lines] += 1
-            self._add(since, time.monotonic(), starved, seen)
+            self._add(since, monotonic(), starved, seen)
             self._stopping.wait(pause)
 
     def _add(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from . import bodies, forbidden, rivals, run, unrun
+from . import bodies, forbidden, rivals, run, trio_names, unrun
+from .clocks import virtual_clock
 from .fixtures import harness, transport
 from .loops import Loops, loops_key
 from .matrix import pytest_generate_tests, pytest_pycollect_makeitem
@@ -25,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(loops, "harness-loops")
     for each in (run, bodies, unrun, rivals, forbidden):
         config.pluginmanager.register(each, each.__name__)
+    if not rivals.is_loaded(config, "pytest_trio.plugin"):
+        config.pluginmanager.register(trio_names, trio_names.__name__)
     if settings.summary:
         config.pluginmanager.register(Summary(settings), "harness-summary")
 
@@ -38,4 +41,5 @@ __all__ = [
     "pytest_pycollect_makeitem",
     "pytest_runtest_makereport",
     "transport",
+    "virtual_clock",
 ]

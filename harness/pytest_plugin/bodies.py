@@ -18,6 +18,7 @@ from ..watch import ScopeLeftOpen, Watch
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
+from .places import owner_of_fixture
 from .run import Run, current_run, held_fixtures
 
 Body = Callable[..., Awaitable[None]]
@@ -50,11 +51,7 @@ def _set_up(
         try:
             check_fixtures(run)
         except BaseException as exc:
-            # Not raised from here: pytest would find its own finalizers at the fixture's next
-            # setup, and stumble (_pytest/fixtures.py, FixtureDef.execute).
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(fixturedef, "func", _raising(exc))
-                return (yield)
+            return (yield from _refuse(fixturedef, exc))
     is_async = isasyncgenfunction(function) or iscoroutinefunction(function)
     if not is_async or "anyio_backend" not in request.fixturenames:
         try:
@@ -64,7 +61,13 @@ def _set_up(
     instance = request.instance
     if ismethod(function) and type(function.__self__) is type(instance):
         function = function.__func__.__get__(instance)  # as AnyIO would
-    run.lease(request.getfixturevalue("anyio_backend"))
+    try:
+        refusal = run.refusal(fixturedef.scope, owner_of_fixture(fixturedef, request))
+        if refusal is not None:
+            raise refusal
+        run.lease(request.getfixturevalue("anyio_backend"))
+    except Exception as exc:
+        return (yield from _refuse(fixturedef, exc))
     with pytest.MonkeyPatch.context() as patch:
         if not run.by_harness:
             make = _seen_coroutine if iscoroutinefunction(function) else _seen_generator
@@ -75,6 +78,20 @@ def _set_up(
             return (yield)
         finally:
             run.raise_aside()
+
+
+def _refuse(
+    fixturedef: pytest.FixtureDef[Any], error: BaseException
+) -> Generator[None, object, object]:
+    """Let the fixture raise ``error``.
+
+    Not raised from here: pytest would find its own finalizers at the fixture's next setup, and
+    stumble (_pytest/fixtures.py, FixtureDef.execute).
+    """
+    __tracebackhide__ = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixturedef, "func", _raising(error))
+        return (yield)
 
 
 def _raising(error: BaseException) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
+from time import monotonic
 from typing import Any, NoReturn
 
 import pytest
@@ -49,9 +49,9 @@ def end_without_threads(config: pytest.Config) -> None:
         for thread in threading.enumerate()
         if not thread.daemon and thread is not threading.current_thread()
     ]
-    end = time.monotonic() + THREADS_MAY_TAKE
+    end = monotonic() + THREADS_MAY_TAKE
     for thread in others:
-        thread.join(max(0.0, end - time.monotonic()))
+        thread.join(max(0.0, end - monotonic()))
     stuck = [thread for thread in others if thread.is_alive()]
     if not stuck:
         return

@@ -20,10 +20,10 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from time import monotonic
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -49,7 +49,7 @@ class Phase:
         self.what = what
         self.timeout = timeout
         self.cancel_timeout = cancel_timeout
-        self.deadline: float = time.monotonic() + timeout if timeout else float("inf")
+        self.deadline: float = monotonic() + timeout if timeout else float("inf")
         self.over = False
         #: Ctrl-C was pressed in this phase
         self.interrupted = False
@@ -188,7 +188,7 @@ class Guard:
             self._asleep_until = deadline
             if phase is not self._phase:
                 continue  # it changed before it could know when this thread would wake
-            wait = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            wait = None if deadline == float("inf") else max(0.0, deadline - monotonic())
             with suppress(queue.Empty):
                 self._wake.get(timeout=wait)
             phase = self._phase
@@ -197,10 +197,10 @@ class Guard:
             self._attentive = True
             if phase.interrupted and phase.undelivered is not None:
                 self._end(phase, partial(_as_it_is, phase.undelivered), bounded=False)
-            elif time.monotonic() >= phase.deadline:
+            elif monotonic() >= phase.deadline:
                 self.timed_out = True
                 self._end(phase, partial(self._timed_out, phase))
-                phase.deadline = time.monotonic() + phase.timeout  # the next step gets its own
+                phase.deadline = monotonic() + phase.timeout  # the next step gets its own
             self._attentive = False
 
     def _changed(self) -> None:
@@ -209,9 +209,11 @@ class Guard:
 
     def _timed_out(self, phase: Phase, blocked: bool) -> BaseException:
         way_in = self._way_in
+        held_by = [] if way_in is None else way_in.held_by()
         return pytest.fail.Exception(
             f"{phase.what} did not end within {phase.timeout:g} s (harness_timeout)\n"
-            + describe(None if way_in is None else way_in.view, blocked=blocked),
+            + describe(None if way_in is None else way_in.view, blocked=blocked)
+            + "".join(f"\nvirtual time is held by {each}" for each in held_by),
             pytrace=False,
         )
 
@@ -289,9 +291,9 @@ class Guard:
 
         for _ in range(ATTEMPTS):
             self._raise_in_handler = error
-            end = time.monotonic() + ANSWER
+            end = monotonic() + ANSWER
             self._missed = True
-            while self._missed and time.monotonic() < end:
+            while self._missed and monotonic() < end:
                 self._missed = False
                 self._signal(error)
                 if self._way_in is not None:
@@ -314,9 +316,9 @@ class Guard:
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait, in the watchdog; whoever makes ``condition`` true calls :meth:`_changed`."""
-        end = time.monotonic() + seconds
+        end = monotonic() + seconds
         while not condition():
-            left = end - time.monotonic()
+            left = end - monotonic()
             if left <= 0:
                 return False
             with suppress(queue.Empty):

@@ -29,15 +29,17 @@ T = TypeVar("T")
 CallSoon = Callable[[Callable[[], object]], object]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class WayIn:
     """How an event loop is reached from outside of it.
 
     :ivar view: what runs in it
+    :ivar held_by: what holds its virtual time, in words
     """
 
     call_soon: CallSoon
     view: LoopView
+    held_by: Callable[[], list[str]] = list
 
     @classmethod
     def here(cls) -> WayIn:

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from .clocks import CLOCKS
 from .options import MARKER, Marked, Selection, Settings, marked, refuse_missing, settings_key
 
 PLUGIN = "harness.pytest_plugin"
+
+#: The fixtures that make a test the harness's.
+FIXTURES = ("harness", "transport", *CLOCKS)
 
 #: The definitions of each fixture that a test uses, as pytest keeps them: the last one is seen.
 Definitions = Mapping[str, Sequence["pytest.FixtureDef[Any]"]]
@@ -131,7 +135,7 @@ def marker_of_run(item: pytest.Item, settings: Settings) -> Marked | None:
 
 def _uses_fixtures(definitions: Definitions) -> bool:
     """Whether a test uses a fixture of this plugin, and not a project's own of the same name."""
-    return any(_is_from(definitions, name, PLUGIN) for name in ("harness", "transport"))
+    return any(_is_from(definitions, name, PLUGIN) for name in FIXTURES)
 
 
 def _backends(settings: Settings, selection: Selection, scope: Any) -> pytest.MarkDecorator:

@@ -23,7 +23,7 @@ MARKER_HELP = (
     "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds, "
     "timeout=seconds, leaks='off'|'warn'|'error', allow_leaks=[...], "
     "blocking='off'|'warn'|'error', blocking_threshold=seconds, "
-    "catch_loop_exceptions=bool, forbid_get_event_loop=bool): "
+    "catch_loop_exceptions=bool, forbid_get_event_loop=bool, virtual_time=bool): "
     "run the test with the harness, and say how. backends and transports: names to run on; "
     "grace: how long handlers may finish at the end; "
     "cancel_timeout: how long a cancelled handler may take to stop; "
@@ -33,7 +33,8 @@ MARKER_HELP = (
     "blocking: what to do about a step of the event loop that takes longer than "
     "blocking_threshold; "
     "catch_loop_exceptions: whether what a callback of the event loop raises fails the test; "
-    "forbid_get_event_loop: fail if asyncio.get_event_loop() is called."
+    "forbid_get_event_loop: fail if asyncio.get_event_loop() is called; "
+    "virtual_time: let time jump whenever everything is blocked, as the fixture virtual_clock does."
 )
 
 
@@ -74,6 +75,7 @@ class Marked:
     blocking_threshold: float | None = None
     catch_loop_exceptions: bool | None = None
     forbid_get_event_loop: bool | None = None
+    virtual_time: bool | None = None
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Settings:
     blocking_threshold: float = DEFAULT_BLOCKING_THRESHOLD
     summary: bool = True
     forbid_get_event_loop: bool = False
+    virtual_time: bool = False
     _missing: dict[str, str | None] = field(default_factory=dict)
 
     def backend_of(self, anyio_backend: object) -> Backend:
@@ -201,6 +204,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=False,
         help="fail harness tests that call asyncio.get_event_loop() (default: false)",
     )
+    parser.addini(
+        "harness_virtual_time",
+        type="bool",
+        default=False,
+        help="run harness tests in virtual time, as the fixture virtual_clock does "
+        "(default: false)",
+    )
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -257,6 +267,7 @@ def read_settings(config: pytest.Config) -> Settings:
         ),
         summary=bool(config.getini("harness_summary")),
         forbid_get_event_loop=bool(config.getini("harness_forbid_get_event_loop")),
+        virtual_time=bool(config.getini("harness_virtual_time")),
     )
     if settings.selected_backends.explicit:
         refuse_missing(settings, settings.selected_backends.names)
@@ -306,7 +317,7 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
         if name == "backends":
             refuse_missing(settings, names, f"{where}: ")
         return Selection(names, explicit=True)
-    if name in ("catch_loop_exceptions", "forbid_get_event_loop"):
+    if name in ("catch_loop_exceptions", "forbid_get_event_loop", "virtual_time"):
         if not isinstance(value, bool):
             raise pytest.UsageError(f"{where} must be True or False, not {value!r}")
         return value

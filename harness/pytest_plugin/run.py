@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,13 +15,17 @@ from anyio.pytest_plugin import extract_backend_and_options
 
 from ..diagnostics import Sampler
 from ..steps import FixtureTask
-from ..watch import add_note, is_final
+from ..virtualtime import VirtualClock
+from ..watch import Crash, add_note, interrupt, is_final
+from .clocks import clock_for
 from .ending import end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
 from .leaking import Leaking
 from .lease import Lease, WayIn
+from .loops import loops_key
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
+from .report import describe
 
 #: The async fixtures of harness tests that are held open.
 held_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
@@ -49,6 +54,8 @@ class Run:
         self.by_harness = by_harness
         self._settings = settings
         self._mark = mark
+        #: the clock, if the test runs in virtual time
+        self.clock: VirtualClock | None = clock_for(item, settings, mark) if by_harness else None
         self._lease: Lease | None = None
         self._leaking: Leaking | None = None
         #: a phase of the test has raised something
@@ -79,7 +86,31 @@ class Run:
         if self._lease is None:
             name, options = extract_backend_and_options(anyio_backend)
             catch = self._mark.catch_loop_exceptions
+            if self.clock is not None:
+                options = self._virtual_options(name, options)
             self._lease = Lease(name, options, catch_loop_exceptions=catch is not False)
+
+    def _virtual_options(self, library: str, options: dict[str, Any]) -> dict[str, Any]:
+        assert self.clock is not None
+        holders = self.item.config.stash[loops_key].holders()
+        if holders:
+            held = " and ".join(map(str, holders))
+            raise RuntimeError(
+                f"{self.item.nodeid} is to run in virtual time, but {held} "
+                f"{'holds' if len(holders) == 1 else 'hold'} its event loop, which goes by real "
+                "time. Give that fixture a function scope, or take the test out of virtual time"
+            )
+        return self.clock.options(library, options)
+
+    def refusal(self, scope: str, fixture: object) -> Exception | None:
+        """Why the test cannot have an async fixture of ``scope`` set up for it."""
+        if self.clock is None or scope == "function":
+            return None
+        return RuntimeError(
+            f"{self.item.nodeid} runs in virtual time, in an event loop of its own, and {fixture} "
+            "would keep that for the tests after it. Give the fixture a function scope, or take "
+            "the test out of virtual time"
+        )
 
     def begin(self) -> None:
         """Before the first fixture: begin to look for leaks."""
@@ -102,8 +133,19 @@ class Run:
         # Without a lease, a fixture of wider scope is torn down: in a test that has no event loop,
         # or before the fixtures of another backend are set up.
         way_in = WayIn.here() if self._lease is None else self._lease.entered_loop()
+        if self.clock is not None:
+            self.clock.begin(functools.partial(self._deadlocked, way_in))
+            way_in.held_by = self.clock.held_by
         self.guard.enter(way_in)
         return way_in
+
+    def _deadlocked(self, way_in: WayIn) -> None:
+        """Nothing can happen any more in virtual time; called in the event loop."""
+        report = (
+            "deadlock: every task is blocked, no timer is pending, and nothing real is in flight\n"
+            + describe(way_in.view, blocked=False)
+        )
+        interrupt(Crash(pytest.fail.Exception(report, pytrace=False), ""))
 
     @property
     def looks(self) -> bool:
@@ -193,6 +235,8 @@ class Run:
                     lease.give_back()
         finally:
             self.guard.enter(None)
+            if self.clock is not None:
+                self.clock.end()
             if leaking is not None:
                 leaking.end()
 

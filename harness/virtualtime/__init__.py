@@ -1,0 +1,5 @@
+"""Virtual time: exact, and instant, on every backend."""
+
+from .clock import VirtualClock
+
+__all__ = ["VirtualClock"]

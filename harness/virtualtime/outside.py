@@ -1,0 +1,221 @@
+"""Connections whose other end is not in this event loop.
+
+Two sockets of one loop that talk to one another do not hold the time: what one has sent is with the
+other before anybody looks. A peer in a thread, in another process or on another machine is real
+work in flight, as long as it may still send.
+
+Nothing tells which descriptors an event loop has - uvloop's are made in C - so the process is
+searched for them, but only after a socket may have been made. What was open before the loop began
+is not the loop's, and neither is a socket that blocks or one that another thread has made.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+import struct
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ..hooks import Hook
+from .contract import Timeline
+
+_FOLDER = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+
+#: Which file a descriptor is.
+Identity = tuple[int, int]
+
+_ANY_HOST = ("0.0.0.0", "::")
+
+
+class Outside:
+    """Tells of connections that lead out of an event loop."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        #: sockets that other threads have made
+        self._foreign: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._thread = 0
+        self._changed = False
+        #: descriptors that are known not to lead out
+        self._settled: dict[int, Identity] = {}
+        self._leading_out: dict[int, _End] = {}
+
+    def begin(self) -> None:
+        if not hasattr(select, "poll"):
+            return
+        self._thread = threading.get_ident()
+        self._settled = dict(_open_sockets())
+        _socket_init.listen(self)
+        self._timeline.outside = self.look
+        self._timeline.sockets_changed = self.changed
+
+    def end(self) -> None:
+        _socket_init.leave(self)
+
+    def changed(self) -> None:
+        """There may be new sockets."""
+        self._changed = True
+
+    def made(self, made: socket.socket) -> None:
+        """Python has made a socket, or an object for one."""
+        if threading.get_ident() != self._thread:
+            self._foreign.add(made)
+        self._changed = True
+
+    def look(self) -> list[str]:
+        """The connections that lead out of the loop and may still bring something, in words."""
+        if self._changed or self._leading_out:
+            self._changed = False
+            self._scan()
+        return [end.in_words() for fd, end in self._leading_out.items() if _may_bring(fd)]
+
+    def _scan(self) -> None:
+        self._leading_out = {}
+        sockets = dict(_open_sockets())
+        settled, self._settled = self._settled, {}
+        fresh = []
+        for fd, identity in sockets.items():
+            if settled.get(fd) == identity:
+                self._settled[fd] = identity
+            else:
+                fresh.append(fd)
+        foreign = {each.fileno() for each in list(self._foreign)}
+        ours = [fd for fd in fresh if fd not in foreign and not _blocks(fd)]
+        if not ours:
+            return
+        ends = {fd: end for fd in sockets if (end := _end_of(fd)) is not None}
+        inside = [end for fd, end in ends.items() if fd not in foreign]
+        outside = [end for fd, end in ends.items() if fd in foreign]
+        for fd in ours:
+            end = ends.get(fd)
+            if end is None or not end.is_connected:
+                continue  # it may be, next time
+            if end.leads_to(inside) and not end.leads_to(outside):
+                self._settled[fd] = sockets[fd]
+            else:
+                self._leading_out[fd] = end
+
+
+@dataclass(frozen=True)
+class _End:
+    """A stream socket, and what is known of its other end."""
+
+    family: int
+    local: Any
+    peer: Any
+    #: the process of the peer, where the kernel tells it
+    pid: int | None
+    is_connected: bool
+
+    def leads_to(self, others: list[_End]) -> bool:
+        """Whether the other end is, or was accepted by, one of ``others``."""
+        if self.family != _UNIX:
+            return any(
+                other.local == self.peer
+                or (other.local[1] == self.peer[1] and other.local[0] in _ANY_HOST)
+                for other in others
+                if other.family != _UNIX
+            )
+        if self.pid is not None and self.pid != os.getpid():
+            return False
+        if self.peer:
+            return any(other.local == self.peer for other in others)
+        if not self.local:
+            return any(other is self for other in others)  # one of a pair
+        # A client without a name: any that is connected to the same server may be it.
+        return any(other.peer == self.local for other in others)
+
+    def in_words(self) -> str:
+        local, peer = (
+            f"{each[0]}:{each[1]}" if isinstance(each, tuple) else str(each or "(no name)")
+            for each in (self.local, self.peer)
+        )
+        return f"the connection {local} - {peer}, whose other end is not in this event loop"
+
+
+_UNIX = getattr(socket, "AF_UNIX", -1)
+
+
+def _open_sockets() -> Iterator[tuple[int, Identity]]:
+    for name in os.listdir(_FOLDER):
+        with suppress(OSError):  # it is closed meanwhile
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                yield int(name), (status.st_dev, status.st_ino)
+
+
+def _blocks(fd: int) -> bool:
+    with suppress(OSError):
+        return os.get_blocking(fd)
+    return True
+
+
+def _end_of(fd: int) -> _End | None:
+    _own_object.now = True
+    try:
+        view = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    finally:
+        _own_object.now = False
+    try:
+        if view.type != socket.SOCK_STREAM:
+            return None
+        if view.family not in (socket.AF_INET, socket.AF_INET6, _UNIX):
+            return None
+        local = _address(view.getsockname())
+        try:
+            peer = _address(view.getpeername())
+        except OSError:
+            return _End(view.family, local, None, None, is_connected=False)
+        return _End(view.family, local, peer, _pid_of_peer(view), is_connected=True)
+    except OSError:
+        return None
+    finally:
+        view.detach()
+
+
+def _address(address: Any) -> Any:
+    if not isinstance(address, tuple):
+        return address
+    return address[0].removeprefix("::ffff:"), address[1]
+
+
+def _pid_of_peer(view: socket.socket) -> int | None:
+    option = getattr(socket, "SO_PEERCRED", None)
+    if view.family != _UNIX or option is None:
+        return None
+    pid: int = struct.unpack("3i", view.getsockopt(socket.SOL_SOCKET, option, 12))[0]
+    return pid
+
+
+def _may_bring(fd: int) -> bool:
+    """Whether the peer may still send, or has sent something that is not read yet."""
+    poll = select.poll()
+    ended = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+    poll.register(fd, ended)
+    return not poll.poll(0)
+
+
+_own_object = threading.local()
+
+
+def _init(original: Callable[..., Any], hook: Hook[Outside]) -> Callable[..., Any]:
+    def __init__(made: socket.socket, *args: Any, **options: Any) -> None:  # noqa: N807
+        original(made, *args, **options)
+        if not getattr(_own_object, "now", False):
+            for listener in hook.listeners:
+                listener.made(made)
+
+    return __init__
+
+
+_socket_init: Hook[Outside] = Hook(socket.socket, "__init__", _init)
