@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
 
@@ -14,12 +14,12 @@ from ..backends import check_running
 from ..core import Harness
 from ..diagnostics import TEST, without_machinery
 from ..steps import FixtureTask, adopt, apart
-from ..watch import ScopeLeftOpen, Watch
+from ..watch import ScopeLeftOpen, Watch, add_note
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
-from .places import owner_of_fixture
-from .run import Run, current_run, held_fixtures
+from .places import Owner, owner_of_fixture, place_of_function
+from .run import Interrupted, Run, current_run, held_fixtures
 
 Body = Callable[..., Awaitable[None]]
 
@@ -129,15 +129,47 @@ def _generator_fixture(
         task = FixtureTask(
             fixturedef.argname, function(*args, **arguments), Watch(hears_fixtures_of(config))
         )
+        made_for = _run_of_step(config).item.nodeid
         with _run_of_step(config).step(fixturedef.scope):
             value = await task.start()
         held_fixtures[fixturedef] = task
         yield value
         del held_fixtures[fixturedef]
-        with _run_of_step(config).step(fixturedef.scope):  # another run, if its scope is wide
+        run = _run_of_step(config)  # another one, if its scope is wide
+        owner = Owner(
+            made_for, fixturedef.argname, fixturedef.scope, place_of_function(function, config)
+        )
+        with _said_whose(owner, fixturedef, run), run.step(fixturedef.scope):
             await task.finish()
 
     return generator
+
+
+@contextmanager
+def _said_whose(owner: Owner, fixturedef: pytest.FixtureDef[Any], run: Run) -> Iterator[None]:
+    """Say of what the teardown of a wider fixture raises that it is not of the test it meets.
+
+    pytest tears such a fixture down where it needs the next one, or leaves the module: at the setup
+    of a test with another parameter, or the teardown of one that may not even use it.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException as exc:
+        if owner.outlives_its_test:
+            run.not_of_the_test.append(exc)
+            here = run.item.nodeid
+            made_for = "this test" if here == owner.nodeid else f"an earlier test, {owner.nodeid}"
+            note = (
+                f"from the teardown of the {owner.scope}-scoped fixture {owner.fixture!r} "
+                f"({owner.place}),\nmade for {made_for}"
+            )
+            if run.in_phase == "setup" or fixturedef not in _fixtures_of(run.item):
+                note += f";\n{here} only happens to be where pytest runs it"
+            add_note(exc, f"({note})")
+        raise
 
 
 def _seen_coroutine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,6 +27,9 @@ from .loops import loops_key
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
 from .report import describe
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 #: The async fixtures of harness tests that are held open.
 held_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
@@ -60,6 +64,10 @@ class Run:
         self._leaking: Leaking | None = None
         #: a phase of the test has raised something
         self.failed: bool = False
+        #: the phase that is running: setup, body or teardown
+        self.in_phase: str = ""
+        #: what teardowns of fixtures of a wider scope have raised, which met this test by chance
+        self.not_of_the_test: list[BaseException] = []
         #: Ctrl-C and the like, on its way out of the event loop
         self._aside: list[BaseException] = []
 
@@ -67,6 +75,7 @@ class Run:
     def phase(self, what: str) -> Iterator[None]:
         """Bound a phase of the test by its time-out."""
         __tracebackhide__ = True
+        self.in_phase = what
         # Fixtures of wider scope may be torn down at the end of any test.
         if not self.by_harness and not (what == "teardown" and held_fixtures):
             yield
@@ -146,6 +155,14 @@ class Run:
             + describe(way_in.view, blocked=False)
         )
         interrupt(Crash(pytest.fail.Exception(report, pytrace=False), ""))
+
+    def is_of_the_test(self, error: BaseException) -> bool:
+        """Whether ``error``, or something in it, is more than the end of a wider fixture."""
+        if any(error is each for each in self.not_of_the_test):
+            return False
+        if isinstance(error, BaseExceptionGroup):
+            return any(map(self.is_of_the_test, error.exceptions))
+        return True
 
     @property
     def looks(self) -> bool:
@@ -278,10 +295,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     config = item.config
     settings = config.stash[settings_key]
     mark = marker_of_run(item, settings)
-    config.stash[_run_key] = Run(
+    run = config.stash[_run_key] = Run(
         item, _guard_of(config), settings, mark or Marked(), by_harness=mark is not None
     )
     result = yield
+    run.not_of_the_test.clear()  # their tracebacks refer to the run
     config.stash[_run_key] = None  # unless Ctrl-C came: the fixtures are then still to be torn down
     return result
 

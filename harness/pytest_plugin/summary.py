@@ -9,9 +9,12 @@ import pytest
 
 from .matrix import marker_of_run
 from .options import Settings, settings_key
+from .run import current_run
 
 #: The attribute of a report that carries its cell; pytest-xdist sends a report's attributes along.
 CELL = "harness_cell"
+#: And the one that says that its failure is only the end of a fixture that other tests used, too.
+OF_OTHERS = "harness_of_others"
 NO_TRANSPORT = "(none)"
 OUTCOMES = ("passed", "failed", "skipped", "xfailed")
 
@@ -26,6 +29,9 @@ def pytest_runtest_makereport(
     cell = cell_of(item)
     if cell is not None:
         setattr(report, CELL, cell)
+        run = current_run(item.config)
+        if call.excinfo is not None and run is not None:
+            setattr(report, OF_OTHERS, not run.is_of_the_test(call.excinfo.value))
     return report
 
 
@@ -61,6 +67,8 @@ class Summary:
         self._settings = settings
         self._counts: dict[tuple[str, str], Counter[str]] = {}
         self._outcomes: dict[str, dict[str, str]] = {}
+        #: the same without what the tests did not do, by which alone backends are compared
+        self._own: dict[str, dict[str, str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cell = getattr(report, CELL, None)
@@ -70,6 +78,12 @@ class Summary:
         outcome = outcome_of(report)
         if outcome is None:
             return
+        if not getattr(report, OF_OTHERS, False):
+            own = self._own.setdefault(name, {})
+            if outcome == "failed":
+                own[backend] = outcome
+            else:
+                own.setdefault(backend, outcome)
         outcomes = self._outcomes.setdefault(name, {})
         counts = self._counts.setdefault((backend, transport), Counter())
         before = outcomes.get(backend)
@@ -111,7 +125,7 @@ class Summary:
 
     def told_apart(self) -> Iterable[str]:
         """The tests that passed on one backend and failed on another."""
-        for name, outcomes in self._outcomes.items():
+        for name, outcomes in self._own.items():
             passed = [backend for backend, outcome in outcomes.items() if outcome == "passed"]
             failed = [backend for backend, outcome in outcomes.items() if outcome == "failed"]
             if passed and failed:

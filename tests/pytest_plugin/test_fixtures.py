@@ -135,6 +135,49 @@ def test_the_next_parameter_gets_a_fixture_of_its_own(
     result.assert_outcomes(passed=2, failed=1, errors=1)
 
 
+@pytest.mark.parametrize(
+    "ending", ["raise OSError('of p')", "group.start_soon(crash)", "pytest.fail('of p')"]
+)
+def test_the_end_of_a_wider_fixture_is_not_of_the_test_that_pytest_runs_it_in(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, ending: str
+) -> None:
+    fixture = f"""
+        import anyio, pytest
+
+        async def crash():
+            raise OSError("of p")
+
+        @pytest.fixture(scope="module", params=PARAMS)
+        async def server(request, anyio_backend):
+            async with anyio.create_task_group() as group:
+                yield
+                {ending}
+
+        async def test_uses_it(server, harness): ...
+    """
+    pytester.makepyfile(
+        test_two=fixture.replace("PARAMS", "[1, 2]"),
+        test_one=fixture.replace("PARAMS", "[1]")
+        + """
+        async def test_does_not(harness): ...
+        """,
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(passed=3, errors=2)
+    cell = f"{backend}-memory"
+    for meets, made_for in (
+        (f"test_one.py::test_does_not[[]{cell}[]]", f"test_one.py::test_uses_it[[]1-{cell}[]]"),
+        (f"test_two.py::test_uses_it[[]2-{cell}[]]", f"test_two.py::test_uses_it[[]1-{cell}[]]"),
+    ):
+        result.stdout.fnmatch_lines(
+            [
+                "*(from the teardown of the module-scoped fixture 'server' (test_*.py:*),",
+                f"*made for an earlier test, {made_for};",
+                f"*{meets} only happens to be where pytest runs it)",
+            ]
+        )
+
+
 def test_two_crashes_at_once_are_one_failure(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:

@@ -51,6 +51,35 @@ def test_the_matrix_counts_each_test_once(pytester: pytest.Pytester, run_pytest:
     )
 
 
+def test_backends_are_not_compared_by_the_end_of_a_wider_fixture(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        async def server(anyio_backend):
+            yield
+            raise OSError("of the server")
+
+        async def test_uses_it(server, harness): ...
+
+        async def test_does_not(harness): ...
+
+        async def test_tells_apart(harness):
+            assert harness.backend != "trio"
+        """
+    )
+    result = run_pytest("--harness-transports=memory")
+    output = result.stdout.str()
+    assert output.count("(from the teardown of the module-scoped fixture 'server'") == 2
+    assert "failed on trio" in output.partition("passed on one backend")[2]
+    result.stdout.fnmatch_lines(["  *::test_tells_apart[[]memory[]]: *"])
+    result.stdout.no_fnmatch_line("  *::test_uses_it[[]memory[]]: *")
+    result.stdout.no_fnmatch_line("  *::test_does_not[[]memory[]]: *")
+
+
 def test_the_matrix_is_off_when_asked(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     pytester.makepyfile(TESTS)
     cells = ("--harness-transports=memory", "--harness-backends=trio")
