@@ -9,6 +9,7 @@ from .stacks import (
     await_stack,
     format_stack,
     innermost_user_line,
+    leave_user_frames,
     waits_for_children,
     without_machinery,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "format_tasks",
     "format_threads",
     "innermost_user_line",
+    "leave_user_frames",
     "waits_for_children",
     "without_machinery",
 ]

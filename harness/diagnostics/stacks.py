@@ -155,6 +155,29 @@ def without_machinery(error: BaseException) -> None:
             without_machinery(each)
 
 
+def leave_user_frames(error: BaseException) -> None:
+    """Leave of the tracebacks of a group, and of what is in it, what begins in the user's code.
+
+    Of the group's own, also only what ends there: that a task group has raised it says its name.
+    A group that was made by the machinery alone is left without a traceback.
+    """
+    without_machinery(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return
+    last = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        if not is_machinery(traceback.tb_frame):
+            last = traceback
+        traceback = traceback.tb_next
+    if last is None:
+        error.__traceback__ = None
+    else:
+        last.tb_next = None
+    for each in error.exceptions:
+        leave_user_frames(each)
+
+
 def format_frames(frames: Iterable[tuple[FrameType, int]], *, width: int) -> list[str]:
     """A line for each of ``frames``, none longer than ``width``: file, line, name, source.
 

@@ -124,6 +124,78 @@ def test_the_report_begins_in_the_users_code_and_says_where_the_test_was(
     result.stdout.re_match_lines([r".*\(the test.*client\.receive\(1\)|.*EndOfStream"])
 
 
+@pytest.mark.parametrize("where", ["body", "setup", "two teardowns"])
+def test_several_failures_are_shown_without_the_frames_that_put_them_together(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str
+) -> None:
+    crash = "group = harness.task_group; group.start_soon(one); group.start_soon(other)"
+    pytester.makepyfile(
+        test_it=f"""
+        import pytest
+
+        async def one():
+            raise LookupError("one")
+
+        async def other():
+            raise OSError("other")
+
+        @pytest.fixture
+        async def crashing(harness):
+            {crash if where == "setup" else "pass"}
+            yield
+            {"await one()" if where == "two teardowns" else ""}
+
+        @pytest.fixture
+        async def crashing_too(harness):
+            yield
+            {"await other()" if where == "two teardowns" else ""}
+
+        async def test_it(crashing, crashing_too, harness):
+            {crash if where == "body" else "pass"}
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    header = f"_*test_it[[]{backend}-memory[]] _*"
+    said = "errors while tearing down" if where == "two teardowns" else "several things went wrong"
+    result.stdout.fnmatch_lines([header, f"  | *ExceptionGroup: {said} *"], consecutive=True)
+    output = result.stdout.str()
+    assert output.count('raise LookupError("one")') == output.count('raise OSError("other")') == 1
+    for frame in ("unrun.py", "anyio", "harness/", "entries are hidden"):
+        assert frame not in output.partition("ExceptionGroup")[2]
+
+
+def test_a_group_of_the_users_own_ends_at_the_line_of_its_task_group(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import anyio
+
+        async def crash():
+            raise LookupError("in a child")
+
+        async def test_it(harness):
+            async with anyio.create_task_group() as group:
+                group.start_soon(crash)
+        """
+    )
+    cell = (f"--harness-backends={backend}", "--harness-transports=memory")
+    result = run_pytest(*cell)
+    result.stdout.fnmatch_lines(
+        [
+            "  + Exception Group Traceback (most recent call last):",
+            '  |   File "*test_it.py", line 7, in test_it',
+            "  |     async with anyio.create_task_group() as group:",
+            "  | *ExceptionGroup: * (1 sub-exception)",
+            "  +-+---------------- 1 ----------------",
+            "    | Traceback (most recent call last):",
+            '    |   File "*test_it.py", line 4, in crash',
+        ],
+        consecutive=True,
+    )
+    run_pytest(*cell, "--full-trace").stdout.fnmatch_lines(["*in __aexit__"])
+
+
 def test_background_clients_end_with_the_test(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
