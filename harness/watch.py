@@ -23,7 +23,7 @@ from anyio import (
 )
 
 from .backends import current_loop, current_task_id
-from .diagnostics import innermost_user_line
+from .diagnostics import end_in_user_code, innermost_user_line
 from .settling import settle
 
 if sys.version_info < (3, 11):
@@ -122,9 +122,16 @@ class Watch:
             # cancellation then takes the place of the assertion, which stays in its context.
             if self._crashes:
                 self._unwinding = _unwound_by(exc)
+                crash = self._crashes[0].exception
                 place = innermost_user_line(exc.__traceback__)
-                if place is not None:
-                    add_note(self._crashes[0].exception, f"(the test was at {place})")
+                if place is None:
+                    pass
+                elif isinstance(crash, KeyboardInterrupt) and crash.__traceback__ is None:
+                    # Ctrl-C has no line of its own. pytest names the last one.
+                    crash.__traceback__ = exc.__traceback__
+                    end_in_user_code(crash)
+                else:
+                    add_note(crash, f"(the test was at {place})")
             raise
 
     @contextmanager

@@ -7,6 +7,7 @@ from .connections import LiveConnection
 from .loopview import TEST, LoopView, TaskRecord
 from .stacks import (
     await_stack,
+    end_in_user_code,
     format_stack,
     innermost_user_line,
     leave_user_frames,
@@ -24,6 +25,7 @@ __all__ = [
     "Sampler",
     "TaskRecord",
     "await_stack",
+    "end_in_user_code",
     "format_stack",
     "format_tasks",
     "format_threads",

@@ -155,15 +155,8 @@ def without_machinery(error: BaseException) -> None:
             without_machinery(each)
 
 
-def leave_user_frames(error: BaseException) -> None:
-    """Leave of the tracebacks of a group, and of what is in it, what begins in the user's code.
-
-    Of the group's own, also only what ends there: that a task group has raised it says its name.
-    A group that was made by the machinery alone is left without a traceback.
-    """
-    without_machinery(error)
-    if not isinstance(error, BaseExceptionGroup):
-        return
+def end_in_user_code(error: BaseException) -> None:
+    """Cut the machinery's frames off the end of the traceback of ``error``."""
     last = None
     traceback = error.__traceback__
     while traceback is not None:
@@ -174,6 +167,18 @@ def leave_user_frames(error: BaseException) -> None:
         error.__traceback__ = None
     else:
         last.tb_next = None
+
+
+def leave_user_frames(error: BaseException) -> None:
+    """Leave of the tracebacks of a group, and of what is in it, what begins in the user's code.
+
+    Of the group's own, also only what ends there: that a task group has raised it says its name.
+    A group that was made by the machinery alone is left without a traceback.
+    """
+    without_machinery(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return
+    end_in_user_code(error)
     for each in error.exceptions:
         leave_user_frames(each)
 

@@ -153,6 +153,7 @@ class Guard:
             signal.signal(signal.SIGINT, before)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True  # pytest names the last line that is not hidden: where it was
         if self._raise_in_handler is not None:
             if _is_lost_in(frame):
                 self._missed = True

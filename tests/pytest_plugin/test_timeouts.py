@@ -126,6 +126,66 @@ def test_whatever_hangs_is_ended(
         result.stdout.fnmatch_lines([where])
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "async def test_it(harness): interrupt(); time.sleep(1000)",
+        "async def test_it(harness): interrupt(); await anyio.sleep_forever()",
+        "def test_it(harness): interrupt(); time.sleep(1000)",
+        "async def test_it(blocked): ...",
+    ],
+)
+def test_ctrl_c_names_the_users_line(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, code: str
+) -> None:
+    pytester.makepyfile(
+        test_it=f"""
+        import anyio, pytest, signal, time
+
+        def interrupt():
+            signal.raise_signal(signal.SIGINT)
+
+        @pytest.fixture
+        async def blocked(harness):
+            interrupt()
+            time.sleep(1000)
+            yield
+
+        {code}
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    line = 9 if "blocked" in code else 12
+    result.stdout.fnmatch_lines(
+        ["!!!* KeyboardInterrupt !!!*", f"*test_it.py:{line}: KeyboardInterrupt"], consecutive=True
+    )
+
+
+def test_a_time_out_of_code_that_blocks_names_the_users_line(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest, time
+
+        @pytest.mark.harness(timeout=0.3)
+        async def test_async(harness):
+            time.sleep(1000)
+
+        @pytest.mark.harness(timeout=0.3)
+        def test_sync():
+            time.sleep(1000)
+        """
+    )
+    cell = (f"--harness-backends={backend}", "--harness-transports=memory")
+    result = run_pytest(*cell, "--tb=line")
+    for line, what in ((5, "async"), (9, "sync")):
+        result.stdout.fnmatch_lines(
+            [f"*test_it.py:{line}: *the body of test_it.py::test_{what}* did not end within 0.3 s*"]
+        )
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="masks a POSIX signal")
 def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
