@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from anyio import Event, get_cancelled_exc_class
 
 from .backends import current_library, current_task_id
+from .diagnostics.stacks import place_of
 from .supervisor import spawn_host
 from .watch import Crash, Watch, failure_of, listening_watch, sole
 
@@ -197,8 +198,15 @@ class FixtureTask:
         else:
             if not await self._step():
                 return
+        # Before it is closed, which takes its frame. Another kind of generator may have none.
+        frame = getattr(self._generator, "ag_frame", None)
+        where = "" if frame is None else f", at {place_of(frame)}"
+        del frame
         await self._generator.aclose()
-        raise RuntimeError(f"the fixture {self.name!r} has a second yield")
+        raise RuntimeError(
+            f"the fixture {self.name!r} has a second yield{where}\n"
+            "A fixture yields once; what comes after that is its teardown"
+        )
 
     async def _step(self) -> bool:
         """Run the generator to its next ``yield``; tell whether there was one."""

@@ -27,8 +27,13 @@ class Place(NamedTuple):
     def source(self) -> str:
         return linecache.getline(self.file, self.line).strip()
 
+    @property
+    def position(self) -> str:
+        """``file:line``."""
+        return f"{_short_path(self.file)}:{self.line}"
+
     def __str__(self) -> str:
-        return f"{_short_path(self.file)}:{self.line} in {self.function}: {self.source}"
+        return f"{self.position} in {self.function}: {self.source}"
 
 
 def place_of(frame: FrameType, line: int | None = None) -> Place:

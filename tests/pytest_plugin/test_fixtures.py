@@ -326,12 +326,12 @@ def test_what_a_fixture_does_wrong_is_said(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
     pytester.makepyfile(
-        GROUP.replace("SCOPE", "'function'")
+        test_it=GROUP.replace("SCOPE", "'function'")
         + """
     @pytest.fixture
     async def yields_twice():
         yield
-        yield
+        yield "again"
 
     @pytest.fixture
     async def yields_never():
@@ -361,7 +361,13 @@ def test_what_a_fixture_does_wrong_is_said(
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-rA")
     result.assert_outcomes(passed=3, failed=2, errors=3)
-    result.stdout.fnmatch_lines(["E *the fixture 'yields_twice' has a second yield"])
+    line = 1 + (pytester.path / "test_it.py").read_text().splitlines().index('    yield "again"')
+    result.stdout.fnmatch_lines(
+        [
+            "E *the fixture 'yields_twice' has a second yield, "
+            f'at test_it.py:{line} in yields_twice: yield "again"'
+        ]
+    )
     result.stdout.fnmatch_lines(["E *the fixture 'yields_never' did not yield a value"])
     result.stdout.fnmatch_lines(["E *a cancel scope or task group was entered and never left: *"])
     result.stdout.fnmatch_lines(["PASSED *::test_next*"])
