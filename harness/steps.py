@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from anyio import Event, get_cancelled_exc_class
 
 from .backends import current_library, current_task_id
-from .diagnostics.stacks import place_of
+from .diagnostics import innermost_user_line
+from .diagnostics.stacks import Place, place_of, shorten
 from .supervisor import spawn_host
 from .watch import Crash, Watch, failure_of, listening_watch, sole
 
@@ -26,6 +27,9 @@ if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 T = TypeVar("T")
+
+#: Columns of what may be long in a message; some words and pytest's margin stand before it.
+WIDTH = 80
 
 
 async def apart(func: Callable[[], Awaitable[T]], name: str) -> tuple[T, Context]:
@@ -131,14 +135,28 @@ class FixtureTask:
         __tracebackhide__ = True
         unheard = self._take_unheard()
         if self._ended_early:
-            why = "" if self._cause is None else f": {self._cause!r}"
-            raise FixtureEnded(
-                f"the fixture {self.name!r} has ended before this test{why}. A task group or "
-                "cancel scope that it holds open over its yield was cancelled"
-            ) from self._cause
+            raise FixtureEnded(self._why_ended()) from self._cause
         failure = failure_of(unheard)
         if failure is not None:
             raise failure
+
+    def _why_ended(self) -> str:
+        lines = [f"the fixture {self.name!r} has ended before this test"]
+        code = getattr(self._generator, "ag_code", None)
+        if code is not None:
+            place = Place(code.co_filename, code.co_firstlineno, self.name)
+            lines.append(f"  the fixture: {place.position}")
+        if self._cause is not None:
+            lines.append(f"  the cause: {shorten(repr(self._cause), WIDTH)}")
+            line = innermost_user_line(self._cause.__traceback__)
+            if line is not None:
+                lines.append(f"    raised at {shorten(line, WIDTH)}")
+        lines += [
+            "A task group or cancel scope that it holds open over its yield was cancelled.",
+            "Mend the cause, or catch it inside of the fixture; or give it function scope,",
+            "so that each test has its own",
+        ]
+        return "\n".join(lines)
 
     def _take_unheard(self) -> list[Crash]:
         unheard = [crash for crash in self._unheard if not crash.reported]

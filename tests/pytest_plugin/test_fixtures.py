@@ -85,7 +85,7 @@ def test_a_wider_fixture_that_has_ended_is_the_error_of_the_tests_that_use_it(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
     pytester.makepyfile(
-        GROUP.replace("SCOPE", "'module'")
+        test_it=GROUP.replace("SCOPE", "'module'")
         + """
     async def test_before(group, harness): ...
 
@@ -106,8 +106,18 @@ def test_a_wider_fixture_that_has_ended_is_the_error_of_the_tests_that_use_it(
     result = run(pytester, run_pytest, backend)
     result.assert_outcomes(passed=2, failed=1, errors=2)
     result.stdout.fnmatch_lines(
-        ["E *FixtureEnded: the fixture 'group' has ended before this test: LookupError*"]
+        [
+            "E *FixtureEnded: the fixture 'group' has ended before this test",
+            "E *the fixture: test_it.py:7",
+            "E *the cause: LookupError('the child crashed')",
+            "E *raised at test_it.py:5 in boom: raise LookupError(*)",
+            "E *A task group or cancel scope that it holds open over its yield was cancelled*",
+            "E *Mend the cause, or *",
+            "E *so that each test has its own",
+        ],
+        consecutive=True,
     )
+    assert all(len(line) <= 100 for line in result.outlines if line.startswith("E "))
 
 
 def test_the_next_parameter_gets_a_fixture_of_its_own(
