@@ -29,6 +29,7 @@ from .loops import LoopWatch
 from .memory_streams import MemoryStreams
 from .processes import Processes
 from .tasks import TaskExceptions, Tasks
+from .temporary_files import TemporaryFiles
 from .threads import Threads
 from .timers import Timers
 
@@ -45,6 +46,7 @@ ALL: tuple[str, ...] = (
     "timer",
     "thread",
     "process",
+    "temporary file",
 )
 
 #: What a failed test may have left open only because it did not come to the line that closes it,
@@ -92,6 +94,7 @@ class LeakCheck:
             self._timers,
             Threads(self._test),
             self._processes,
+            TemporaryFiles(self._test),
         ]
         self._kinds_of_leak = set(kinds)
         self._kinds = [kind for kind in every if not self._kinds_of_leak.isdisjoint(kind.names)]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import shutil
 import socket
-import tempfile
 from typing import Any, ClassVar
 
 from anyio import connect_unix
@@ -16,10 +13,12 @@ from anyio.abc import ByteStream, Listener, SocketListener
 from .base import Endpoint, Transport
 from .cancelled_futures import tolerate_cancelled_futures
 from .tcp import BACKLOG
+from .temporary import make_directory, remove_directory
 
 #: sizeof(sun_path) is 104 on macOS and the BSDs and 108 on Linux, with a closing NUL byte.
 LONGEST_PATH = 103
 SOCKET_NAME = "s"
+PURPOSE = "the socket of a server"
 
 
 class UnixEndpoint(Endpoint):
@@ -82,25 +81,8 @@ def short_directory() -> str:
     The temporary directory of the process is used where it is short enough, ``/tmp`` where it is
     not (a deep ``TMPDIR``; pytest's ``tmp_path`` is never used).
     """
-    directory = tempfile.mkdtemp(prefix="anyio-harness-")
+    directory = make_directory(PURPOSE)
     if len(os.fsencode(os.path.join(directory, SOCKET_NAME))) > LONGEST_PATH:
-        os.rmdir(directory)
-        directory = tempfile.mkdtemp(prefix="anyio-harness-", dir="/tmp")
-    _directories.add(directory)
-    return directory
-
-
-#: Directories that are still to be removed. Ctrl-C can end a run without any teardown.
-_directories: set[str] = set()
-
-
-def remove_directory(directory: str) -> None:
-    """Remove a directory of :func:`short_directory` and what is in it; it may be gone already."""
-    _directories.discard(directory)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-@atexit.register
-def _remove_directories() -> None:
-    for directory in list(_directories):
         remove_directory(directory)
+        directory = make_directory(PURPOSE, "/tmp")
+    return directory
