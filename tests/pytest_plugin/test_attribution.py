@@ -190,9 +190,9 @@ def test_a_group_of_the_users_own_ends_at_the_line_of_its_task_group(
             "  +-+---------------- 1 ----------------",
             "    | Traceback (most recent call last):",
             '    |   File "*test_it.py", line 4, in crash',
-        ],
-        consecutive=True,
+        ]
     )
+    result.stdout.no_fnmatch_line("*in __aexit__")
     run_pytest(*cell, "--full-trace").stdout.fnmatch_lines(["*in __aexit__"])
 
 
