@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .contract import Hold, Timeline
+from .order import Order
 from .outside import Outside
 from .processes import Processes
 from .threads import Threads
@@ -14,7 +15,13 @@ class Holding:
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
-        self._kinds = (Workers(timeline), Processes(timeline), Outside(timeline), Threads(timeline))
+        self._kinds = (
+            Workers(timeline),
+            Processes(timeline),
+            Outside(timeline),
+            Threads(timeline),
+            Order(timeline),
+        )
         self._begun = False
 
     def begin(self) -> None:

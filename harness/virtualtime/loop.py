@@ -28,6 +28,7 @@ from contextvars import Context
 from typing import Any
 
 from .contract import START, Hold, Timeline
+from .order import Numbering
 from .processes import in_words, is_worker
 from .workers import hold_in_executor, hold_of_thread, waits_for_loop
 
@@ -87,6 +88,7 @@ class LoopTime(Timeline):
         #: a heap: when, in which order it was set, what
         self.timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self.cancelled = 0
+        self.tasks = Numbering()
         self._numbers = itertools.count()
         #: what other threads and signal handlers have asked to be run
         self.incoming: deque[asyncio.Handle] = deque()
@@ -381,6 +383,13 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self._virtual.timer_cancelled(handle)
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        if self.get_task_factory() is not None:
+            return super().create_task(coro, **options)
+        if self._virtual.closed:
+            raise RuntimeError("Event loop is closed")
+        return self._virtual.tasks.make(self, coro, **options)
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None

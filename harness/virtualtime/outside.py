@@ -88,7 +88,8 @@ class Outside:
             else:
                 fresh.append(fd)
         foreign = {each.fileno() for each in list(self._foreign)}
-        ours = [fd for fd in fresh if fd not in foreign and not _blocks(fd)]
+        foreign.update(fd for fd in sockets if _blocks(fd))
+        ours = [fd for fd in fresh if fd not in foreign]
         if not ours:
             return
         ends = {fd: end for fd in sockets if (end := _end_of(fd)) is not None}
