@@ -176,6 +176,8 @@ def _end_of(fd: int) -> _End | None:
         try:
             peer = _address(view.getpeername())
         except OSError:
+            if not view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return None  # it may only keep an address, or be about to connect
             return _End(view.family, local, None, None, is_connected=False)
         return _End(view.family, local, peer, _pid_of_peer(view), is_connected=True)
     except OSError:
