@@ -16,7 +16,14 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 #: What the tests use beyond the package's own dependencies.
-TEST_TOOLS = ["hypothesis", "pytest-asyncio", "pytest-randomly", "pytest-trio", "pytest-xdist"]
+TEST_TOOLS = [
+    "hypothesis",
+    "pytest-asyncio",
+    "pytest-randomly",
+    "pytest-trio",
+    "pytest-xdist",
+    "time-machine",
+]
 #: A loop that nobody here wrote; it has wheels for CPython 3.10 and later on Linux and macOS.
 FOREIGN_LOOP = "rloop; sys_platform != 'win32' and python_version < '3.14'"
 #: What the examples are made of: real libraries, as a downstream project would depend on.

@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(loops, "harness-loops")
     for each in (run, bodies, groups, unrun, rivals, forbidden):
         config.pluginmanager.register(each, each.__name__)
+    config.pluginmanager.register(run.RefuseFixtures(), "harness-refuse-fixtures")
     if not rivals.is_loaded(config, "pytest_trio.plugin"):
         config.pluginmanager.register(trio_names, trio_names.__name__)
     if settings.summary:

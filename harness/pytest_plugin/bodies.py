@@ -18,7 +18,7 @@ from ..watch import ScopeLeftOpen, Watch, add_note
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
-from .places import Owner, owner_of_fixture, place_of_function
+from .places import Owner, place_of_function
 from .run import Interrupted, Run, current_run, held_fixtures
 
 Body = Callable[..., Awaitable[None]]
@@ -62,7 +62,7 @@ def _set_up(
     if ismethod(function) and type(function.__self__) is type(instance):
         function = function.__func__.__get__(instance)  # as AnyIO would
     try:
-        refusal = run.refusal(fixturedef.scope, owner_of_fixture(fixturedef, request))
+        refusal = run.refusal(fixturedef)
         if refusal is not None:
             raise refusal
         run.lease(request.getfixturevalue("anyio_backend"))

@@ -30,15 +30,12 @@ def clock_for(item: pytest.Item, settings: Settings, mark: Marked) -> VirtualClo
     if not asked and not wanted:
         return None
     if mark.virtual_time is False:
-        raise pytest.UsageError(
-            f"{item.nodeid}: @pytest.mark.harness(virtual_time=False) on a test that uses a "
-            "virtual clock: take away the one or the other"
-        )
+        return None  # a clock that is asked for says so
     function: Any = getattr(item, "obj", None)
     if hasattr(function, "hypothesis"):
         function = function.hypothesis.inner_test
     if not iscoroutinefunction(function):
-        return None  # a clock that is asked for says so
+        return None
     clock = item.stash[clock_key] = VirtualClock(autojump=any(asked) if asked else True)
     return clock
 
@@ -48,6 +45,12 @@ def clock_of(request: pytest.FixtureRequest) -> VirtualClock:
     item = request.node
     clock: VirtualClock | None = item.stash.get(clock_key, None)
     if clock is None:
+        for mark in item.iter_markers("harness"):
+            if mark.kwargs.get("virtual_time") is False:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: @pytest.mark.harness(virtual_time=False) on a test that uses "
+                    f"{request.fixturename!r}: take away the one or the other"
+                )
         raise pytest.UsageError(
             f"{item.nodeid}: this test does not run in virtual time. It has to be async, and to "
             f"name {request.fixturename!r} in its arguments or in those of its fixtures; "

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,7 @@ from .lease import Lease, WayIn
 from .loops import loops_key
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
+from .places import place_of_function
 from .report import describe
 
 if sys.version_info < (3, 11):
@@ -111,15 +112,30 @@ class Run:
             )
         return self.clock.options(library, options)
 
-    def refusal(self, scope: str, fixture: object) -> Exception | None:
-        """Why the test cannot have an async fixture of ``scope`` set up for it."""
-        if self.clock is None or scope == "function":
+    def refusal(self, fixturedef: pytest.FixtureDef[Any]) -> Exception | None:
+        """Why the test cannot have an async fixture set up for it, if so."""
+        if self.clock is None or fixturedef.scope == "function":
             return None
+        place = place_of_function(fixturedef.func, self.item.config)
         return RuntimeError(
-            f"{self.item.nodeid} runs in virtual time, in an event loop of its own, and {fixture} "
-            "would keep that for the tests after it. Give the fixture a function scope, or take "
-            "the test out of virtual time"
+            f"{self.item.nodeid} runs in virtual time, in an event loop of its own, and the "
+            f"{fixturedef.scope}-scoped fixture {fixturedef.argname!r} ({place}) would keep that "
+            "for the tests after it. Give the fixture a function scope, or take the test out of "
+            "virtual time"
         )
+
+    def refuse_fixtures(self) -> None:
+        """Raise what is wrong with the fixtures of the test before the first is set up.
+
+        pytest would keep what a wider fixture raises, for tests that may well have it.
+        """
+        definitions: Any = getattr(getattr(self.item, "_fixtureinfo", None), "name2fixturedefs", {})
+        for definition in definitions.values():
+            function = definition[-1].func
+            if iscoroutinefunction(function) or isasyncgenfunction(function):
+                refusal = self.refusal(definition[-1])
+                if refusal is not None:
+                    raise refusal
 
     def begin(self) -> None:
         """Before the first fixture: begin to look for leaks."""
@@ -142,7 +158,7 @@ class Run:
         # Without a lease, a fixture of wider scope is torn down: in a test that has no event loop,
         # or before the fixtures of another backend are set up.
         way_in = WayIn.here() if self._lease is None else self._lease.entered_loop()
-        if self.clock is not None:
+        if self.clock is not None and self._lease is not None:
             self.clock.begin(functools.partial(self._deadlocked, way_in))
             way_in.held_by = self.clock.held_by
         self.guard.enter(way_in)
@@ -150,8 +166,10 @@ class Run:
 
     def _deadlocked(self, way_in: WayIn) -> None:
         """Nothing can happen any more in virtual time; called in the event loop."""
+        assert self.clock is not None
+        timers = "no timer is pending" if self.clock.autojump else "autojump is off"
         report = (
-            "deadlock: every task is blocked, no timer is pending, and nothing real is in flight\n"
+            f"deadlock: every task is blocked, {timers}, and nothing real is in flight\n"
             + describe(way_in.view, blocked=False)
         )
         interrupt(Crash(pytest.fail.Exception(report, pytrace=False), ""))
@@ -362,6 +380,17 @@ def pytest_sessionfinish(
         guard = session.config.stash.get(_guard_key, None)
         if guard is not None:
             guard.stop()
+
+
+class RefuseFixtures:
+    """A hook that is no wrapper, since what raises in those keeps others from beginning."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        __tracebackhide__ = True
+        run = current_run(item.config)
+        if run is not None:
+            run.refuse_fixtures()
 
 
 @pytest.hookimpl(trylast=True)

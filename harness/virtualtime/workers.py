@@ -150,11 +150,8 @@ def waits_for_loop(callback: Callable[..., object]) -> Callable[[], bool] | None
     code = getattr(callback, "__code__", None)
     if code is None or code.co_filename != _tasks_file:
         return None
-    cells = dict(zip(code.co_freevars, callback.__closure__ or (), strict=False))
-    if "future" not in cells:
-        return None
-    future = cells["future"].cell_contents
-    return lambda: not future.done()
+    future = _closed_over(callback, "future")
+    return None if future is callback else lambda: not future.done()
 
 
 _tasks_file = asyncio.run_coroutine_threadsafe.__code__.co_filename
@@ -215,7 +212,10 @@ def _start_thread(original: Callable[..., Any], hook: Hook[Workers]) -> Callable
         if listener is None:
             original(func, deliver, name)
             return
-        hold = Hold(listener.timeline, f"{name or 'something'} in a worker thread").__enter__()
+        work = _closed_over(func, "sync_fn")  # what trio was asked to run
+        if getattr(work, "__module__", "") == "anyio._backends._trio":
+            work = _closed_over(work, "func")  # what AnyIO was
+        hold = Hold(listener.timeline, f"{_name(work)} in a worker thread").__enter__()
         task = trio.lowlevel.current_task()
         token = trio.lowlevel.current_trio_token()
         hold.suspended = lambda: not _waits_for_thread(task)
@@ -266,6 +266,13 @@ def _waits_for_thread(task: Any) -> bool:
     """
     abort = task._abort_func
     return getattr(abort, "__qualname__", "") == "to_thread_run_sync.<locals>.abort"
+
+
+def _closed_over(function: Any, name: str) -> Any:
+    """What a closure has of its outer function; ``function`` itself if there is no such thing."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    cells = dict(zip(names, getattr(function, "__closure__", None) or (), strict=False))
+    return cells[name].cell_contents if name in cells else function
 
 
 def _name(func: Any) -> str:

@@ -73,7 +73,8 @@ async def test_things_happen_at_their_own_times_in_order(virtual_clock: VirtualC
 async def test_scopes(virtual_clock: VirtualClock):
     with move_on_after(2) as scope:
         await sleep(10)
-    assert scope.cancelled_caught and virtual_clock.now == 2
+    assert scope.cancelled_caught
+    assert virtual_clock.now == 2
     with pytest.raises(TimeoutError), fail_after(0.5):
         await Event().wait()
     assert virtual_clock.now == 2.5
@@ -107,7 +108,8 @@ async def test_time_stands_still_while_something_runs(virtual_clock: VirtualCloc
         group.start_soon(sleeper)
         for _ in range(500):
             await checkpoint()
-            assert virtual_clock.now == 0 and not slept.is_set()
+            assert virtual_clock.now == 0
+            assert not slept.is_set()
         await slept.wait()
     assert virtual_clock.now == 1
 
@@ -125,13 +127,15 @@ async def test_asyncios_own_timers(virtual_clock: VirtualClock):
         await asyncio.wait_for(asyncio.Event().wait(), 4)
     assert loop.time() == 7
     done, pending = await asyncio.wait([asyncio.ensure_future(asyncio.sleep(9))], timeout=2)
-    assert not done and loop.time() == 9
+    assert not done
+    assert loop.time() == 9
     await asyncio.gather(*pending)
     assert loop.time() == 16
     called = loop.create_future()
     handle = loop.call_at(20, called.set_result, "called")
     assert handle.when() == 20
-    assert await called == "called" and loop.time() == 20
+    assert await called == "called"
+    assert loop.time() == 20
     cancelled = loop.call_later(5, pytest.fail, "it was cancelled")
     cancelled.cancel()
     await asyncio.sleep(10)
@@ -178,7 +182,8 @@ async def test_a_timer_that_is_due_does_not_wait_for_the_others_to_block(
     asyncio.get_running_loop().call_later(0, called.set)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert called.is_set() and virtual_clock.now == 0
+    assert called.is_set()
+    assert virtual_clock.now == 0
 
 
 @pytest.mark.harness(backends=["trio"])
@@ -200,7 +205,8 @@ async def test_trios_own_timers(virtual_clock: VirtualClock):
 
 
 async def test_a_clock_that_does_not_jump(mock_clock: VirtualClock):
-    assert not mock_clock.autojump and mock_clock.autojump_threshold == math.inf
+    assert not mock_clock.autojump
+    assert mock_clock.autojump_threshold == math.inf
     woken: list[float] = []
 
     async def ticker() -> None:
@@ -211,17 +217,21 @@ async def test_a_clock_that_does_not_jump(mock_clock: VirtualClock):
     async with anyio.create_task_group() as group:
         group.start_soon(ticker)
         await mock_clock.settle()
-        assert mock_clock.deadline() == 1 and woken == []
+        assert mock_clock.deadline() == 1
+        assert woken == []
         await mock_clock.advance(3.5)
-        assert woken == [1, 2, 3] and mock_clock.now == 3.5
+        assert woken == [1, 2, 3]
+        assert mock_clock.now == 3.5
         await mock_clock.advance(0.5)
-        assert woken == [1, 2, 3, 4] and mock_clock.now == 4
+        assert woken == [1, 2, 3, 4]
+        assert mock_clock.now == 4
         await mock_clock.advance(0)
         assert mock_clock.now == 4
         mock_clock.autojump = True
         assert mock_clock.autojump_threshold == 0
         await sleep(2.5)
-        assert woken == [1, 2, 3, 4, 5, 6] and mock_clock.now == 6.5
+        assert woken == [1, 2, 3, 4, 5, 6]
+        assert mock_clock.now == 6.5
         group.cancel_scope.cancel()
 
 
@@ -264,7 +274,8 @@ async def test_a_jump_is_one_step(mock_clock: VirtualClock):
         await mock_clock.settle()
         mock_clock.jump(2.5)
         await mock_clock.settle()
-        assert seen == [2.5, 2.5] and mock_clock.deadline() == 3
+        assert seen == [2.5, 2.5]
+        assert mock_clock.deadline() == 3
         mock_clock.jump(1)
     assert seen == [2.5, 2.5, 3.5]
 
@@ -282,10 +293,13 @@ async def test_settle_lets_no_time_pass(virtual_clock: VirtualClock):
     async with anyio.create_task_group() as group:
         group.start_soon(work)
         await virtual_clock.settle()
-        assert seen == ["worked"] and virtual_clock.now == 0
+        assert seen == ["worked"]
+        assert virtual_clock.now == 0
         await anyio.wait_all_tasks_blocked()
-        assert seen == ["worked"] and virtual_clock.now == 0
-    assert seen == ["worked", "slept"] and virtual_clock.now == 1
+        assert seen == ["worked"]
+        assert virtual_clock.now == 0
+    assert seen == ["worked", "slept"]
+    assert virtual_clock.now == 1
 
 
 async def test_a_rate(virtual_clock: VirtualClock):

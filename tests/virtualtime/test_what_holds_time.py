@@ -84,9 +84,7 @@ async def test_a_thread_that_is_abandoned_does_not_hold_it(virtual_clock: Virtua
     may_end = threading.Event()
     with move_on_after(5) as scope:
         async with anyio.create_task_group() as group:
-            group.start_soon(
-                lambda: to_thread.run_sync(may_end.wait, abandon_on_cancel=True)
-            )
+            group.start_soon(lambda: to_thread.run_sync(may_end.wait, abandon_on_cancel=True))
             await anyio.wait_all_tasks_blocked()
             assert virtual_clock.held_by()
             scope.cancel()
@@ -168,7 +166,8 @@ async def test_a_process(virtual_clock: VirtualClock):
 
 
 async def test_a_process_that_nobody_waits_for(virtual_clock: VirtualClock):
-    with subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({A_WHILE})"]) as process:
+    command = [sys.executable, "-c", f"import time; time.sleep({A_WHILE})"]
+    with subprocess.Popen(command) as process:  # noqa: ASYNC220 (as a synchronous fixture does)
         with move_on_after(5):
             await Event().wait()
         assert process.poll() == 0
@@ -204,7 +203,8 @@ async def shout(stream: ByteStream) -> None:
 async def test_a_client_in_another_process(harness: Harness, virtual_clock: VirtualClock):
     server = await harness.serve(shout)
     code = CLIENT.format(a_while=A_WHILE)
-    with subprocess.Popen([sys.executable, "-c", code, str(server.port)]) as process:
+    command = [sys.executable, "-c", code, str(server.port)]
+    with subprocess.Popen(command) as process:  # noqa: ASYNC220
         with fail_after(AT_ONCE):
             await server.wait_connections(1)
             (connection,) = server.connections
