@@ -8,6 +8,7 @@ from .core import Harness, open_harness
 from .server import NotRaised, Server
 from .supervisor import DidNotStop
 from .transports import Endpoint, Transport
+from .virtualtime import VirtualClock
 
 __all__ = [
     "Backend",
@@ -18,6 +19,7 @@ __all__ = [
     "NotRaised",
     "Server",
     "Transport",
+    "VirtualClock",
     "WrongBackend",
     "open_harness",
 ]
