@@ -18,6 +18,7 @@ from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
 from .backends import running_backend_name
 from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
+from .leaks.places import here
 from .server import (
     NotRaised,
     Server,
@@ -110,6 +111,7 @@ class Harness:
         :raises ValueError: for an unknown transport or a negative grace
         :raises RuntimeError: after the end of the test
         """
+        __tracebackhide__ = True
         self._check_open("serve")
         function = handler_of(handler)
         transport = self._resolve(transport)
@@ -127,6 +129,7 @@ class Harness:
                 cancel_timeout=self._cancel_timeout,
                 expect=expected,
                 expect_required=expect_required,
+                served_at=here() if expect_required else None,
             )
             await server._start()
         except BaseException:
@@ -143,6 +146,7 @@ class Harness:
         ``TaskGroup.start`` does.
         Raises what ``func`` raises before that, and :exc:`RuntimeError` if it ends without it.
         """
+        __tracebackhide__ = True
         self._check_open("start a task")
         return await self._supervisor.children.start(func, *args, name=name)
 
@@ -153,6 +157,7 @@ class Harness:
         :raises anyio.ConnectionFailed: if the connection fails
         :raises RuntimeError: after the end of the test
         """
+        __tracebackhide__ = True
         self._check_open("connect")
         if isinstance(server, Server):
             return self._keep(await server._connect())
@@ -170,6 +175,7 @@ class Harness:
 
         Both are closed at the end if the test does not. Raises as :meth:`serve` does.
         """
+        __tracebackhide__ = True
         self._check_open("make a pair")
         transport = self._resolve(transport)
         endpoint = await transport.listen()
@@ -326,6 +332,7 @@ class Harness:
         return made
 
     def _check_open(self, what: str) -> None:
+        __tracebackhide__ = True
         if self._closed:
             raise RuntimeError(
                 f"cannot {what}: this harness is closed, because the test or the "

@@ -26,7 +26,7 @@ from anyio.lowlevel import checkpoint
 
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
-from .diagnostics import waits_for_children
+from .diagnostics import place_of_function, waits_for_children
 from .supervisor import DidNotStop
 from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
 from .watch import without_cancellation
@@ -63,6 +63,7 @@ class Server(ByteStreamConnectable):
         cancel_timeout: float,
         expect: tuple[type[BaseException], ...],
         expect_required: bool,
+        served_at: object = None,
     ) -> None:
         self.name = name
         self.transport = transport
@@ -77,6 +78,7 @@ class Server(ByteStreamConnectable):
         self._cancel_timeout = cancel_timeout
         self._expect = expect
         self._expect_required = expect_required
+        self._served_at = served_at
         self._live: dict[Connection, CancelScope] = {}
         self._tasks: dict[Connection, int] = {}
         self._watchers: list[Event] = []
@@ -274,7 +276,7 @@ class Server(ByteStreamConnectable):
                 if not inspect.isawaitable(running):
                     raise TypeError(
                         f"the handler of {self} is not async: it returned {running!r} and not "
-                        "something to await; write `async def`"
+                        f"something to await; write `async def`{place_of_function(self._handler)}"
                     )
                 await running
             except GeneratorExit:
@@ -314,6 +316,7 @@ class Server(ByteStreamConnectable):
             raise NotRaised(
                 f"a handler of {self} was required to raise {types}, and none did "
                 f"({self.accepted} connections accepted{raised})"
+                + ("" if self._served_at is None else f"\nIt was served at {self._served_at}")
             )
 
     async def _connect(self) -> ByteStream:
@@ -397,6 +400,7 @@ def handler_of(what: Any) -> Handler:
 
     Raises :exc:`TypeError` where there is none.
     """
+    __tracebackhide__ = True
     is_async = inspect.iscoroutinefunction(what) or inspect.iscoroutinefunction(
         getattr(type(what), "__call__", None)  # noqa: B004 (the method, not whether there is one)
     )

@@ -6,11 +6,13 @@ from .blocking import Blocked, Sampler
 from .connections import LiveConnection
 from .loopview import TEST, LoopView, TaskRecord
 from .stacks import (
+    all_in,
     await_stack,
     end_in_user_code,
     format_stack,
     innermost_user_line,
     leave_user_frames,
+    place_of_function,
     waits_for_children,
     without_machinery,
 )
@@ -24,6 +26,7 @@ __all__ = [
     "LoopView",
     "Sampler",
     "TaskRecord",
+    "all_in",
     "await_stack",
     "end_in_user_code",
     "format_stack",
@@ -31,6 +34,7 @@ __all__ = [
     "format_threads",
     "innermost_user_line",
     "leave_user_frames",
+    "place_of_function",
     "waits_for_children",
     "without_machinery",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import inspect
 import linecache
 import os
 import sys
@@ -41,6 +43,19 @@ def place_of(frame: FrameType, line: int | None = None) -> Place:
     code = frame.f_code
     function = getattr(code, "co_qualname", code.co_name)  # co_qualname came with Python 3.11
     return Place(code.co_filename, line_of(frame) if line is None else line, function)
+
+
+def place_of_function(function: Any) -> str:
+    """Where ``function`` is written, as `` (file:line)``; empty for what has no code in Python."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None) or getattr(
+        getattr(type(function), "__call__", None),  # noqa: B004 (the method)
+        "__code__",
+        None,
+    )
+    return "" if code is None else f" ({_short_path(code.co_filename)}:{code.co_firstlineno})"
 
 
 def await_stack(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
@@ -91,6 +106,10 @@ def _behind(awaitable: object) -> object:
 
 #: Packages whose frames say nothing about the code under test.
 MACHINERY = ("anyio", "trio", "asyncio", "uvloop", "outcome", "harness", "_pytest", "pluggy")
+
+
+#: Of these, those that say nothing of an error of an event loop either.
+OWN = ("harness", "_pytest", "pluggy")
 
 
 def is_machinery(frame: FrameType) -> bool:
@@ -146,18 +165,49 @@ def innermost_user_line(traceback: TracebackType | None) -> str | None:
 
 
 def without_machinery(error: BaseException) -> None:
-    """Take the machinery's frames off the top of the traceback of ``error`` and what is in it.
+    """Take the machinery's frames off the top of the tracebacks of ``error``, what is in it as a
+    group, and what led to it.
 
-    What remains begins in the user's code; a traceback without any is left as it is.
+    What remains begins in the user's code, or, if there is none of it, in the library that has
+    raised. What the harness itself has raised outside of the user's code is left without any.
     """
-    traceback = error.__traceback__
-    while traceback is not None and is_machinery(traceback.tb_frame):
+    for each in all_in(error):
+        each.__traceback__ = _below_machinery(each.__traceback__)
+
+
+#: The modules whose frames are above all code of a test or a fixture, and never below it.
+WAYS_IN = ("harness.steps", "harness.watch")
+
+
+def _below_machinery(traceback: TracebackType | None) -> TracebackType | None:
+    begin = traceback
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") in WAYS_IN:
+            begin = traceback.tb_next  # hooks of the project's may stand above it
         traceback = traceback.tb_next
-    if traceback is not None:
-        error.__traceback__ = traceback
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            without_machinery(each)
+    users = begin
+    while users is not None:
+        if not is_machinery(users.tb_frame):
+            return users
+        if str(users.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in OWN:
+            begin = users.tb_next
+        users = users.tb_next
+    return begin
+
+
+def all_in(error: BaseException) -> Iterator[BaseException]:
+    """``error``, what is in it as a group, and what led to it."""
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        each = todo.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            todo.extend(each.exceptions)
+        todo += [each.__cause__, each.__context__]
 
 
 def end_in_user_code(error: BaseException) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import bodies, forbidden, groups, rivals, run, trio_names, unrun
+from . import bodies, forbidden, rivals, run, tracebacks, trio_names, unrun
 from .clocks import virtual_clock
 from .fixtures import harness, transport
 from .loops import Loops, loops_key
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[settings_key] = read_settings(config)
     loops = config.stash[loops_key] = Loops()
     config.pluginmanager.register(loops, "harness-loops")
-    for each in (run, bodies, groups, unrun, rivals, forbidden):
+    for each in (run, bodies, unrun, rivals, forbidden, tracebacks):
         config.pluginmanager.register(each, each.__name__)
     config.pluginmanager.register(run.RefuseFixtures(), "harness-refuse-fixtures")
     if not rivals.is_loaded(config, "pytest_trio.plugin"):

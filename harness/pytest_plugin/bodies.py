@@ -12,7 +12,7 @@ import pytest
 
 from ..backends import check_running
 from ..core import Harness
-from ..diagnostics import TEST, without_machinery
+from ..diagnostics import TEST
 from ..steps import FixtureTask, adopt, apart
 from ..watch import ScopeLeftOpen, Watch, add_note
 from .fixtures import open_like
@@ -288,9 +288,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     except ScopeLeftOpen as exc:
         # Nothing in the traceback is the user's; what is left open has its place among the leaks.
         pytest.fail(str(exc), pytrace=False)
-    except BaseException as exc:
-        without_machinery(exc)
-        raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10
     finally:
         pyfuncitem.obj = test
         run.raise_aside()

@@ -18,14 +18,11 @@ from weakref import WeakKeyDictionary, ref
 import anyio
 import pytest
 
-from ..diagnostics import innermost_user_line
+from ..diagnostics import all_in, innermost_user_line
 from ..diagnostics.foreign_loops import Found, find_loop, loop_of
 from ..watch import add_note
 from .options import settings_key
 from .places import Owner, owner_of_fixture
-
-if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
 
 loops_key: pytest.StashKey[Loops] = pytest.StashKey()
 
@@ -66,6 +63,7 @@ class Loops:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         function = fixturedef.func
         if not (isasyncgenfunction(function) or iscoroutinefunction(function)):
             result = yield
@@ -139,7 +137,7 @@ class Loops:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         if call.excinfo is not None:
-            for error in _all_in(call.excinfo.value):
+            for error in all_in(call.excinfo.value):
                 note = self._note(error, item)
                 if note is not None:
                     add_note(error, note)
@@ -256,18 +254,3 @@ def _loop_of_fixture(result: object) -> object | None:
             return None
         return loop if loop_of(loop) is loop else None
     return result if loop_of(result) is result else None
-
-
-def _all_in(error: BaseException) -> Iterator[BaseException]:
-    """``error``, what is in it as a group, and what led to it."""
-    todo: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while todo:
-        each = todo.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        if isinstance(each, BaseExceptionGroup):
-            todo.extend(each.exceptions)
-        todo += [each.__cause__, each.__context__]

@@ -44,6 +44,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """``unittest`` calls an ``async def`` method, and takes the coroutine for a pass."""
+    __tracebackhide__ = True
     case = item.instance if isinstance(item, pytest.Function) else None
     if isinstance(case, unittest.TestCase) and iscoroutinefunction(getattr(item, "obj", None)):
         cls = type(case)

@@ -1,0 +1,70 @@
+"""What a failure's traceback shows: the code of the user, from its first line on.
+
+pytest cuts a traceback at the file of the test, and shows all of one that has no line there, such
+as that of a handler in a module of its own. So the way of the harness and of AnyIO's runner to the
+user's code is taken off before pytest looks; ``--full-trace`` keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from ..diagnostics import without_machinery
+from .run import current_run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    run = current_run(item.config)
+    excinfo = call.excinfo
+    if excinfo is None or run is None or not run.by_harness or item.config.option.fulltrace:
+        return (yield)
+    error = excinfo.value
+    whole = error.__traceback__
+    without_machinery(error)
+    is_own = error.__traceback__ is None
+    if is_own:
+        error.__traceback__ = _last_shown(whole)  # pytest cannot do without any
+    call.excinfo = pytest.ExceptionInfo.from_exception(error)
+    report = yield
+    if is_own and item.config.option.tbstyle in ("auto", "long", "short"):
+        _show_message_only(report, call.excinfo)
+    return report
+
+
+def _last_shown(traceback: TracebackType | None) -> TracebackType | None:
+    """The last entry that is not hidden: without one, pytest's summary has no message."""
+    last = traceback
+    while traceback is not None:
+        if not traceback.tb_frame.f_locals.get("__tracebackhide__"):
+            last = traceback
+        traceback = traceback.tb_next
+    if last is None:
+        return None
+    return TracebackType(None, last.tb_frame, last.tb_lasti, last.tb_lineno)
+
+
+def _show_message_only(
+    report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException]
+) -> None:
+    longrepr: Any = report.longrepr
+    if not hasattr(longrepr, "reprtraceback"):
+        return  # a skip; or an error that has a text of its own
+    error = excinfo.value
+    if isinstance(error, pytest.fail.Exception) and not error.pytrace:
+        return
+
+    def shown(each: pytest.ExceptionInfo[BaseException]) -> Any:
+        return each.traceback.filter(
+            (lambda _: False) if each.value is error else each
+        )
+
+    longrepr = excinfo.getrepr(style="short", tbfilter=shown)
+    longrepr.reprtraceback.extraline = None  # that all is hidden, and how to see it
+    report.longrepr = longrepr
