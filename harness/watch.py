@@ -23,7 +23,7 @@ from anyio import (
 )
 
 from .backends import current_loop, current_task_id
-from .diagnostics import end_in_user_code, innermost_user_line
+from .diagnostics import end_in_user_code, innermost_user_line, was_on_its_way_out
 from .settling import settle
 
 if sys.version_info < (3, 11):
@@ -121,7 +121,7 @@ class Watch:
             # Leaving an `async with` after a failed assertion can itself make a handler crash. The
             # cancellation then takes the place of the assertion, which stays in its context.
             if self._crashes:
-                self._unwinding = _unwound_by(exc)
+                exc, self._unwinding = _unwound_by(exc)
                 crash = self._crashes[0].exception
                 place = innermost_user_line(exc.__traceback__)
                 if place is None:
@@ -266,16 +266,21 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, (KeyboardInterrupt, SystemExit))
 
 
-def _unwound_by(cancellation: BaseException) -> BaseException | None:
-    """What was on its way through the user's code when ``cancellation`` took its place.
+def _unwound_by(cancellation: BaseException) -> tuple[BaseException, BaseException | None]:
+    """The cancellation that came first, and what it took the place of on its way out.
 
-    Streams wait inside ``except BlockingIOError``, so that is often the context; it was caught
-    where it was raised and has no line of the user's in its traceback.
+    What waits on the way out of a cancelled block is cancelled again, with the first cancellation
+    as its context.
     """
+    first = cancellation
     context = cancellation.__context__
-    while context is not None and innermost_user_line(context.__traceback__) is None:
+    while context is not None:
+        if was_on_its_way_out(context, replaced_by=first):
+            if not isinstance(context, (get_cancelled_exc_class(), GeneratorExit)):
+                return first, context
+            first = context
         context = context.__context__
-    return context
+    return first, None
 
 
 def is_consequence(error: BaseException | None) -> bool:

@@ -18,6 +18,7 @@ from .stacks import (
 )
 from .threads import format_threads
 from .tree import format_tasks
+from .unwinding import was_on_its_way_out
 
 __all__ = [
     "TEST",
@@ -36,5 +37,6 @@ __all__ = [
     "leave_user_frames",
     "place_of_function",
     "waits_for_children",
+    "was_on_its_way_out",
     "without_machinery",
 ]

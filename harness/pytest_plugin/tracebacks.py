@@ -61,9 +61,7 @@ def _show_message_only(
         return
 
     def shown(each: pytest.ExceptionInfo[BaseException]) -> Any:
-        return each.traceback.filter(
-            (lambda _: False) if each.value is error else each
-        )
+        return each.traceback.filter((lambda _: False) if each.value is error else each)
 
     longrepr = excinfo.getrepr(style="short", tbfilter=shown)
     longrepr.reprtraceback.extraline = None  # that all is hidden, and how to see it

@@ -342,3 +342,105 @@ def test_a_harness_that_comes_too_late_says_so(
     result = run_pytest()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*'transport' has no transport to be: the test has to name*"])
+
+
+def test_what_was_caught_is_no_second_failure(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """A TLS stream waits inside of ``except SSLWantReadError``, for one."""
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    pytestmark = pytest.mark.xfail(raises=LookupError, strict=True)
+
+    async def test_receive(harness):
+        client = await (await harness.serve(crashing)).connect()
+        await client.send(b"x")
+        await client.receive()
+
+    async def test_handler(harness):
+        client = await (await harness.serve(crashing)).connect()
+        try:
+            raise OSError
+        except OSError:
+            await client.send(b"x")
+            await anyio.sleep_forever()
+
+    async def test_handler_further_out(harness):
+        client = await (await harness.serve(crashing)).connect()
+        with pytest.raises(OSError):
+            try:
+                raise OSError
+            finally:
+                await client.send(b"x")
+                await anyio.sleep_forever()
+    """
+    )
+    run_pytest(f"--harness-backends={backend}", TRANSPORTS).assert_outcomes(xfailed=12)
+
+
+def test_what_was_on_its_way_out_is_a_second_failure(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    from contextlib import asynccontextmanager
+
+    class Closing:
+        def __init__(self, client):
+            self.client = client
+        async def __aenter__(self): ...
+        async def __aexit__(self, *exc_info):
+            await self.client.send(b"x")
+            await self.client.receive()
+
+    @asynccontextmanager
+    async def closing(client):
+        try:
+            yield
+        finally:
+            await client.send(b"x")
+            await client.receive()
+
+    @pytest.mark.parametrize("close", [Closing, closing])
+    async def test_exit(harness, close):
+        async with await (await harness.serve(crashing)).connect() as client, close(client):
+            assert "this" == "that"
+
+    async def test_finally(harness):
+        client = await (await harness.serve(crashing)).connect()
+        try:
+            assert "this" == "that"
+        finally:
+            await client.send(b"x")
+            await client.receive()
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory,tls")
+    result.assert_outcomes(failed=6)
+    for error in ("LookupError: the handler crashed", "AssertionError: assert 'this' == 'that'"):
+        lines = [line for line in result.stdout.lines if line.strip().endswith(f"| {error}")]
+        assert len(lines) == 6, result.stdout.str()
+    result.stdout.no_fnmatch_line("*SSLWantReadError*")
+
+
+def test_what_was_caught_is_not_told_beside_an_interrupt(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    async def interrupting(stream):
+        await stream.receive()
+        raise KeyboardInterrupt
+
+    async def test_it(harness):
+        client = await (await harness.serve(interrupting)).connect()
+        await client.send(b"x")
+        await client.receive()
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tls", "--full-trace")
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
+    result.stdout.no_fnmatch_line("*besides*")
