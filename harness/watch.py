@@ -270,7 +270,8 @@ def _unwound_by(cancellation: BaseException) -> tuple[BaseException, BaseExcepti
     """The cancellation that came first, and what it took the place of on its way out.
 
     What waits on the way out of a cancelled block is cancelled again, with the first cancellation
-    as its context.
+    as its context. On trio the context may also be what the canceller was handling: it makes the
+    exception in the task that cancels (trio/_core/_run.py, ``Task._attempt_abort``).
     """
     first = cancellation
     context = cancellation.__context__
@@ -315,13 +316,15 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
     others as notes: a group of it would mean nothing to whoever handles it.
     """
     exceptions: list[BaseException] = []
+    told: set[int] = set()
     for crash in crashes:
         if crash.origin:
             add_note(crash.exception, f"(raised in {crash.origin})")
-        exceptions.append(crash.exception)
-    for error in errors:
-        if error is not None and all(error is not exception for exception in exceptions):
+    for error in (*(crash.exception for crash in crashes), *errors):
+        # What is in a group that a nursery has raised may have been told of by itself.
+        if error is not None and not told.issuperset(ids := _ids_in(error)):
             exceptions.append(error)
+            told |= ids
     cancelled = get_cancelled_exc_class()
     for exception in exceptions:
         if isinstance(exception.__context__, cancelled):
@@ -339,6 +342,13 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
     if len(exceptions) < 2:
         return exceptions[0] if exceptions else None
     return BaseExceptionGroup("several things went wrong in this test", exceptions)
+
+
+def _ids_in(error: BaseException) -> set[int]:
+    """The ids of the exceptions in a group, and in the groups in it; of ``error`` otherwise."""
+    if isinstance(error, BaseExceptionGroup):
+        return {each for inner in error.exceptions for each in _ids_in(inner)}
+    return {id(error)}
 
 
 def add_note(exception: BaseException, note: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from blackbox import RunPytest
 
@@ -444,3 +446,58 @@ def test_what_was_caught_is_not_told_beside_an_interrupt(
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tls", "--full-trace")
     result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
     result.stdout.no_fnmatch_line("*besides*")
+
+
+def test_a_crash_in_the_task_group_of_a_background_task_is_told_once(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+    import anyio, pytest
+
+    class Queue:
+        async def run(self, *, task_status):
+            self.jobs, received = anyio.create_memory_object_stream(8)
+            async with self.jobs, received, anyio.create_task_group() as pool:
+                for _ in range(2):
+                    pool.start_soon(self.work, received.clone())
+                task_status.started()
+                await anyio.sleep_forever()
+
+        async def work(self, received):
+            async with received:
+                async for job in received:
+                    raise IndexError(f"no such {job}")
+
+        async def handle(self, stream):
+            await self.jobs.send((await stream.receive()).decode())
+            await stream.receive()
+
+    async def test_pool(harness):
+        queue = Queue()
+        await harness.start(queue.run)
+        client = await (await harness.serve(queue)).connect()
+        await client.send(b"job")
+        await client.receive()
+
+    async def test_seen_twice(harness):
+        error = IndexError("no such job")
+
+        async def fail():
+            raise error
+
+        async def fail_in_a_group():
+            async with anyio.create_task_group() as group:
+                group.start_soon(fail)
+
+        harness.task_group.start_soon(fail)
+        harness.task_group.start_soon(fail_in_a_group)
+        await anyio.sleep_forever()
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", TRANSPORTS)
+    result.assert_outcomes(failed=8)
+    lines = [
+        line for line in result.stdout.lines if re.search("(E|[|]) +IndexError: no such", line)
+    ]
+    assert len(lines) == 8, result.stdout.str()
