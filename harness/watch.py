@@ -24,6 +24,7 @@ from anyio import (
 
 from .backends import current_loop, current_task_id
 from .diagnostics import end_in_user_code, innermost_user_line, was_on_its_way_out
+from .leaks.cancel_scopes import open_in_this_task
 from .settling import settle
 
 if sys.version_info < (3, 11):
@@ -185,6 +186,7 @@ class Watch:
                 ScopeLeftOpen(
                     "a cancel scope or task group was entered and never left: write `with` or "
                     "`async with`, or leave it in a `finally`"
+                    + "".join(f"\nIt was entered at {place}" for place in open_in_this_task())
                 )
             )
             return False

@@ -14,7 +14,7 @@ from ..backends import check_running
 from ..core import Harness
 from ..diagnostics import TEST
 from ..steps import FixtureTask, adopt, apart
-from ..watch import ScopeLeftOpen, Watch, add_note
+from ..watch import Watch, add_note
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
@@ -284,14 +284,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     run.lease(pyfuncitem.funcargs["anyio_backend"])
     pyfuncitem.obj = _watched(test, pyfuncitem, settings, run)
     try:
-        result = yield
-    except ScopeLeftOpen as exc:
-        # Nothing in the traceback is the user's; what is left open has its place among the leaks.
-        pytest.fail(str(exc), pytrace=False)
+        return (yield)
     finally:
         pyfuncitem.obj = test
         run.raise_aside()
-    return result
 
 
 def _call_seen(item: pytest.Function, run: Run) -> Generator[None, object, object]:

@@ -180,6 +180,39 @@ def test_code_that_the_harness_does_not_run(
     assert not [line for line in result.stdout.lines if re.search(r"harness/\w+", line)]
 
 
+def test_a_scope_left_open_is_told_once_and_with_its_line(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import anyio, pytest
+
+        async def test_scope(harness):
+            anyio.CancelScope().__enter__()
+
+        @pytest.fixture
+        async def held(harness):
+            group = anyio.create_task_group()
+            await group.__aenter__()
+            yield
+
+        async def test_fixture(held): pass
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    reports = _reports(result.stdout.lines)
+    for name, line in (
+        ("test_scope", "4 in test_scope: anyio.CancelScope().__enter__()"),
+        ("test_fixture", "9 in held: await group.__aenter__()"),
+    ):
+        said, where, *rest = reports[name]
+        assert re.match(r"E +\S+: a cancel scope or task group was entered and never left", said)
+        assert where.strip().startswith("It was entered at ")
+        assert where.endswith(f".py:{line}")
+        assert not [each for each in rest if "a cancel scope or task group" in each]
+
+
 def _reports(lines: list[str]) -> dict[str, list[str]]:
     """What stands below the lines with the names of the tests, but for marks below the source."""
     reports: dict[str, list[str]] = {}
