@@ -29,7 +29,7 @@ from .connection import Connection, RecordedStream
 from .diagnostics import place_of_function, waits_for_children
 from .supervisor import DidNotStop
 from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
-from .watch import without_cancellation
+from .watch import add_note, without_cancellation
 
 if TYPE_CHECKING:
     from .core import Harness
@@ -299,6 +299,8 @@ class Server(ByteStreamConnectable):
             return
         self._errors.append(error)
         if not is_expected(error, self._expect):
+            if self._expect:
+                add_note(error, f"(serve expects {self._expected_names()})")
             origin = f"connection {connection.id} of server {self.name!r}"
             self._harness._supervisor.notice(error, origin)
 
@@ -311,13 +313,15 @@ class Server(ByteStreamConnectable):
         """Raise :exc:`NotRaised`, once, if no handler has raised what was required."""
         if self._requires_an_error():
             self._expect_required = False
-            types = " or ".join(each.__name__ for each in self._expect)
             raised = f"; they raised {self._errors!r}" if self._errors else ""
             raise NotRaised(
-                f"a handler of {self} was required to raise {types}, and none did "
+                f"a handler of {self} was required to raise {self._expected_names()}, and none did "
                 f"({self.accepted} connections accepted{raised})"
                 + ("" if self._served_at is None else f"\nIt was served at {self._served_at}")
             )
+
+    def _expected_names(self) -> str:
+        return " or ".join(each.__name__ for each in self._expect)
 
     async def _connect(self) -> ByteStream:
         if not self._running:

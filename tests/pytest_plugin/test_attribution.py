@@ -501,3 +501,27 @@ def test_a_crash_in_the_task_group_of_a_background_task_is_told_once(
         line for line in result.stdout.lines if re.search("(E|[|]) +IndexError: no such", line)
     ]
     assert len(lines) == 8, result.stdout.str()
+
+
+def test_a_crash_that_is_not_the_expected_one_says_what_was_expected(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+    import pytest
+
+    async def crashing(stream):
+        await stream.receive()
+        raise ValueError("the handler crashed")
+
+    @pytest.mark.parametrize("expect", [KeyError, (KeyError, OSError), ()])
+    async def test_it(harness, expect):
+        client = await (await harness.serve(crashing, expect=expect)).connect()
+        await client.send(b"x")
+        await client.receive()
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tcp")
+    result.assert_outcomes(failed=3)
+    notes = [line[1:].strip() for line in result.stdout.lines if "(serve expects" in line]
+    assert notes == ["(serve expects KeyError)", "(serve expects KeyError or OSError)"]
