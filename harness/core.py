@@ -392,7 +392,7 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
     async def __aenter__(self) -> Harness:
         # A fixture's block stands still while tests run: there is nothing in it to cancel.
         fixture = current_fixture()
-        self._watch = Watch() if fixture is None else None
+        self._watch = Watch(what="the block of open_harness()") if fixture is None else None
         self._harness = Harness(
             backend=self._backend or running_backend_name(),
             transport=self._transport,

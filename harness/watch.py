@@ -23,7 +23,7 @@ from anyio import (
 )
 
 from .backends import current_loop, current_task_id
-from .diagnostics import end_in_user_code, innermost_user_line, was_on_its_way_out
+from .diagnostics import end_in_user_code, innermost_project_line, was_on_its_way_out
 from .leaks.cancel_scopes import open_in_this_task
 from .settling import settle
 
@@ -65,10 +65,14 @@ class Watch:
 
     :param hears: tells whether the crashes of a fixture that stands at its ``yield`` are this
         code's failure; of every fixture's by default
+    :param what: what messages call the code
     """
 
-    def __init__(self, hears: Callable[[object], bool] = lambda _: True) -> None:
+    def __init__(
+        self, hears: Callable[[object], bool] = lambda _: True, what: str = "the test"
+    ) -> None:
         self.hears = hears
+        self.what = what
         self._scope = CancelScope()
         #: the task that runs the code
         self.task_id: int = 0
@@ -124,7 +128,7 @@ class Watch:
             if self._crashes:
                 exc, self._unwinding = _unwound_by(exc)
                 crash = self._crashes[0].exception
-                place = innermost_user_line(exc.__traceback__)
+                place = innermost_project_line(exc.__traceback__)
                 if place is None:
                     pass
                 elif isinstance(crash, KeyboardInterrupt) and crash.__traceback__ is None:
@@ -132,7 +136,7 @@ class Watch:
                     crash.__traceback__ = exc.__traceback__
                     end_in_user_code(crash)
                 else:
-                    add_note(crash, f"(the test was at {place})")
+                    add_note(crash, f"({self.what} was at {place})")
             raise
 
     @contextmanager
@@ -225,7 +229,7 @@ class Watch:
             crashes = []
         elif is_consequence(error) or not isinstance(error, Exception):
             # The body only met what the crash left behind, or was about to end as a skip.
-            note = f"(the test body then raised {error!r}, as could be expected)"
+            note = f"({self.what} then raised {error!r}, as could be expected)"
             add_note(crashes[0].exception, note)
             error = None
         return failure_of(crashes, error, *self._late)
@@ -277,13 +281,28 @@ def _unwound_by(cancellation: BaseException) -> tuple[BaseException, BaseExcepti
     """
     first = cancellation
     context = cancellation.__context__
-    while context is not None:
+    seen: set[int] = set()
+    while context is not None and id(context) not in seen:
+        seen.add(id(context))
+        context = _of_the_body(context, replaced_by=first)
         if was_on_its_way_out(context, replaced_by=first):
             if not isinstance(context, (get_cancelled_exc_class(), GeneratorExit)):
                 return first, context
             first = context
         context = context.__context__
     return first, None
+
+
+def _of_the_body(error: BaseException, replaced_by: BaseException) -> BaseException:
+    """Of the cancellations of a nursery, the one that was its body's; otherwise ``error``.
+
+    AnyIO raises a new one for them all (anyio/_backends/_trio.py, ``TaskGroup.__aexit__``).
+    """
+    if isinstance(error, BaseExceptionGroup) and without_cancellation(error) is None:
+        for each in _leaves(error):
+            if was_on_its_way_out(each, replaced_by=replaced_by):
+                return each
+    return error
 
 
 def is_consequence(error: BaseException | None) -> bool:
@@ -324,9 +343,9 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
             add_note(crash.exception, f"(raised in {crash.origin})")
     for error in (*(crash.exception for crash in crashes), *errors):
         # What is in a group that a nursery has raised may have been told of by itself.
-        if error is not None and not told.issuperset(ids := _ids_in(error)):
+        if error is not None and not told.issuperset(map(id, _leaves(error))):
             exceptions.append(error)
-            told |= ids
+            told.update(map(id, _leaves(error)))
     cancelled = get_cancelled_exc_class()
     for exception in exceptions:
         if isinstance(exception.__context__, cancelled):
@@ -346,11 +365,13 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
     return BaseExceptionGroup("several things went wrong in this test", exceptions)
 
 
-def _ids_in(error: BaseException) -> set[int]:
-    """The ids of the exceptions in a group, and in the groups in it; of ``error`` otherwise."""
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, and in the groups in it; otherwise ``error`` itself."""
     if isinstance(error, BaseExceptionGroup):
-        return {each for inner in error.exceptions for each in _ids_in(inner)}
-    return {id(error)}
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 def add_note(exception: BaseException, note: str) -> None:

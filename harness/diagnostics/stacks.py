@@ -164,6 +164,17 @@ def innermost_user_line(traceback: TracebackType | None) -> str | None:
     return place
 
 
+def innermost_project_line(traceback: TracebackType | None) -> str | None:
+    """The last line in ``traceback`` of code that is not installed; else the last of the user's."""
+    found = innermost_user_line(traceback)
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if is_user_code(frame) and not any(part in frame.f_code.co_filename for part in INSTALLED):
+            found = str(place_of(frame, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return found
+
+
 def without_machinery(error: BaseException) -> None:
     """Take the machinery's frames off the top of the tracebacks of ``error``, what is in it as a
     group, and what led to it.

@@ -108,7 +108,7 @@ def _coroutine_fixture(
     @functools.wraps(function)
     async def coroutine(*args: Any, **arguments: Any) -> Any:
         __tracebackhide__ = True
-        watch = Watch(hears_fixtures_of(config))
+        watch = Watch(hears_fixtures_of(config), f"the fixture {fixturedef.argname!r}")
         body = functools.partial(function, *args, **arguments)
         with _run_of_step(config).step(fixturedef.scope):
             value, context = await apart(
@@ -126,9 +126,8 @@ def _generator_fixture(
     @functools.wraps(function)
     async def generator(*args: Any, **arguments: Any) -> AsyncGenerator[Any, None]:
         __tracebackhide__ = True
-        task = FixtureTask(
-            fixturedef.argname, function(*args, **arguments), Watch(hears_fixtures_of(config))
-        )
+        watch = Watch(hears_fixtures_of(config), f"the fixture {fixturedef.argname!r}")
+        task = FixtureTask(fixturedef.argname, function(*args, **arguments), watch)
         made_for = _run_of_step(config).item.nodeid
         with _run_of_step(config).step(fixturedef.scope):
             value = await task.start()

@@ -525,3 +525,59 @@ def test_a_crash_that_is_not_the_expected_one_says_what_was_expected(
     result.assert_outcomes(failed=3)
     notes = [line[1:].strip() for line in result.stdout.lines if "(serve expects" in line]
     assert notes == ["(serve expects KeyError)", "(serve expects KeyError or OSError)"]
+
+
+def test_a_crash_says_what_was_where(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        PRELUDE
+        + """
+    async def test_with(harness):
+        async with await (await harness.serve(crashing)).connect() as client:
+            await client.send(b"x")
+            await client.receive()  # the test
+
+    async def test_task_group(harness):
+        server = await harness.serve(crashing)
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            async with await server.connect() as client:
+                with anyio.fail_after(60):
+                    await client.send(b"x")
+                    await client.receive()  # the test
+
+    async def test_except(harness):
+        async with await (await harness.serve(crashing)).connect() as client:
+            try:
+                raise OSError
+            except OSError:
+                await client.send(b"x")
+                await client.receive()  # the test
+
+    @pytest.fixture
+    async def held(harness):
+        async with await (await harness.serve(crashing)).connect() as client:
+            await client.send(b"x")
+            await client.receive()  # the fixture 'held'
+        yield
+
+    async def test_held(held): pass
+
+    @pytest.fixture
+    async def returned(harness):
+        async with await (await harness.serve(crashing)).connect() as client:
+            await client.send(b"x")
+            await client.receive()  # the fixture 'returned'
+
+    async def test_returned(returned): pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tcp,tls")
+    result.assert_outcomes(failed=6, errors=4)
+    notes = [line for line in result.stdout.lines if " was at " in line]
+    assert len(notes) == 10, result.stdout.str()
+    for note in notes:
+        what = re.match(r"E +\((.+) was at \S+ in \w+: await client.receive\(\)  # (.+)\)$", note)
+        assert what, note
+        assert what[1] == what[2]
