@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context, copy_context
+from types import TracebackType
 from typing import Any, Literal, Protocol, TypeVar
 
 from anyio import (
@@ -29,7 +30,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 
 from .backends import current_library
-from .diagnostics import format_stack
+from .diagnostics import format_stack, place_of_function
 from .watch import Crash, is_consequence, listening_watch, without_cancellation
 
 T = TypeVar("T")
@@ -248,25 +249,43 @@ class SupervisedTaskGroup(TaskGroup):
         name: object = None,
         return_handle: Literal[False, True] = False,
     ) -> Any:
+        __tracebackhide__ = True
         label = str(name) if name is not None else getattr(func, "__qualname__", repr(func))
+        early: list[tuple[BaseException, TracebackType | None]] = []
+        silent: list[bool] = []  # it has ended without a word
 
         async def supervised(*args: object, task_status: Any) -> Any:
             __tracebackhide__ = True
             status = _StartedStatus(task_status)
             try:
-                return await func(*args, task_status=status)
+                result = await func(*args, task_status=status)
+                if not status.has_started:
+                    silent.append(True)
+                return result
             except GeneratorExit:
                 raise
             except get_cancelled_exc_class():
                 raise
             except BaseException as exc:
                 if not status.has_started:
+                    early.append((exc, exc.__traceback__ and exc.__traceback__.tb_next))
                     raise
                 self._supervisor.notice(exc, f"the background task {label!r}")
 
-        if return_handle:
-            return await self._group.start(supervised, *args, name=label, return_handle=True)
-        return await self._group.start(supervised, *args, name=label)
+        try:
+            if return_handle:
+                return await self._group.start(supervised, *args, name=label, return_handle=True)
+            return await self._group.start(supervised, *args, name=label)
+        except BaseException as exc:
+            for each, traceback in early:
+                if each is exc:
+                    # Between the caller and `func`, only AnyIO's way from one to the other.
+                    raise exc.with_traceback(traceback)  # noqa: B904 (it is the same one)
+            if silent and isinstance(exc, RuntimeError):  # AnyIO's, which does not say which
+                raise _never_started(label, func) from None
+            raise
+        finally:
+            early.clear()  # or this frame and the traceback keep one another alive
 
     async def _supervise(self, coro: Coroutine[Any, Any, T], label: str, holder: list[Any]) -> Any:
         __tracebackhide__ = True
@@ -287,6 +306,14 @@ class SupervisedTaskGroup(TaskGroup):
 
     async def __aexit__(self, *exc_info: object) -> bool:
         raise RuntimeError("the harness opens and closes this task group itself")
+
+
+def _never_started(label: str, func: object) -> RuntimeError:
+    return RuntimeError(
+        f"{label!r}{place_of_function(func)} was given to start(), and has ended without a call of "
+        "task_status.started(). Let it call that when it is ready, or, if nobody has to wait for "
+        "it, use harness.task_group.start_soon()"
+    )
 
 
 class _StartedStatus:

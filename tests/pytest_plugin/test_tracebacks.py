@@ -213,6 +213,54 @@ def test_a_scope_left_open_is_told_once_and_with_its_line(
         assert not [each for each in rest if "a cancel scope or task group" in each]
 
 
+def test_start_of_what_never_says_that_it_has_started(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        background="""
+        import anyio
+
+        async def silent(*, task_status):
+            await anyio.sleep(0)
+
+        async def failing(*, task_status):
+            await anyio.sleep(0)
+            raise LookupError("no such thing")
+        """,
+        test_it="""
+        import background
+
+        async def test_start(harness):
+            await harness.start(background.silent)
+
+        async def test_named(harness):
+            await harness.task_group.start(background.silent, name="the queue")
+
+        async def test_failing(harness):
+            await harness.start(background.failing)
+        """,
+    )
+    result = run_pytest(
+        f"--harness-backends={backend}", "--harness-transports=memory", "--tb=short"
+    )
+    result.assert_outcomes(failed=3)
+    reports = _reports(result.stdout.lines)
+    for name, called in (("test_start", "'silent'"), ("test_named", "'the queue'")):
+        where, source, error = reports[name]
+        assert re.match(rf"test_it\.py:\d+: in {name}", where)
+        assert ".start(background.silent" in source
+        assert re.match(
+            rf"E +RuntimeError: {called} \(background\.py:3\) .*task_status\.started\(\)", error
+        )
+    assert [line.strip() for line in reports["test_failing"]] == [
+        "test_it.py:10: in test_failing",
+        "await harness.start(background.failing)",
+        "background.py:8: in failing",
+        'raise LookupError("no such thing")',
+        "E   LookupError: no such thing",
+    ]
+
+
 def _reports(lines: list[str]) -> dict[str, list[str]]:
     """What stands below the lines with the names of the tests, but for marks below the source."""
     reports: dict[str, list[str]] = {}
