@@ -198,7 +198,7 @@ def _below_machinery(traceback: TracebackType | None) -> TracebackType | None:
         traceback = traceback.tb_next
     users = begin
     while users is not None:
-        if not is_machinery(users.tb_frame):
+        if is_user_code(users.tb_frame):
             return users
         if str(users.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in OWN:
             begin = users.tb_next

@@ -23,24 +23,24 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     run = current_run(item.config)
     excinfo = call.excinfo
-    if excinfo is None or run is None or not run.by_harness or item.config.option.fulltrace:
+    if excinfo is None or run is None or not run.by_harness or item.config.getoption("fulltrace"):
         return (yield)
     error = excinfo.value
     whole = error.__traceback__
     without_machinery(error)
-    is_own = error.__traceback__ is None
-    if is_own:
-        error.__traceback__ = _last_shown(whole)  # pytest cannot do without any
+    nothing_left = _last_shown(error.__traceback__) is None
+    if nothing_left:
+        error.__traceback__ = _last_shown(whole) or whole  # pytest cannot do without any
     call.excinfo = pytest.ExceptionInfo.from_exception(error)
     report = yield
-    if is_own and item.config.option.tbstyle in ("auto", "long", "short"):
+    if nothing_left and item.config.getoption("tbstyle") in ("auto", "long", "short"):
         _show_message_only(report, call.excinfo)
     return report
 
 
 def _last_shown(traceback: TracebackType | None) -> TracebackType | None:
     """The last entry that is not hidden: without one, pytest's summary has no message."""
-    last = traceback
+    last = None
     while traceback is not None:
         if not traceback.tb_frame.f_locals.get("__tracebackhide__"):
             last = traceback
@@ -64,5 +64,6 @@ def _show_message_only(
         return each.traceback.filter((lambda _: False) if each.value is error else each)
 
     longrepr = excinfo.getrepr(style="short", tbfilter=shown)
-    longrepr.reprtraceback.extraline = None  # that all is hidden, and how to see it
+    # That all is hidden, and how to see it (_pytest/_code/code.py, ReprTraceback).
+    longrepr.reprtraceback.extraline = None
     report.longrepr = longrepr

@@ -141,6 +141,7 @@ def test_the_report_begins_in_the_users_code(
         if style == "--tb=short":
             for line, expected in zip(report, first_lines, strict=False):
                 assert re.match(expected, line), "\n".join(report)
+    result.stdout.no_fnmatch_line("*traceback entries are hidden*")
     summary = [line for line in result.stdout.lines if re.match("(FAILED|ERROR) test", line)]
     assert len([line for line in summary if " - " in line]) == 8
 
