@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
+from typing import NamedTuple
 
 from .loopview import LoopView
-from .stacks import is_user_code
+from .stacks import Place, is_user_code, place_of
 from .threads import first_inside_pytest, frames_of, thread_lines
 
 #: How many looks at the loop's thread are taken in the time of one threshold.
@@ -29,15 +30,24 @@ class Blocked:
     """A step of an event loop that took too long.
 
     :ivar seconds: how long the loop did not turn
-    :ivar stack: where its thread was seen most often, in the user's code, outermost line first
+    :ivar function: the innermost function of the user's in which its thread was seen most often
+    :ivar stack: a stack in which it was seen there, in the user's code, outermost line first
     """
 
     seconds: float
+    function: str
     stack: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = "".join(f"\n    {line}" for line in self.stack)
-        return f"blocked the event loop for {self.seconds:.2g} s, most of it in{lines}"
+        return f"blocked the event loop for {self.seconds:.2g} s in {self.function}:{lines}"
+
+
+class _Seen(NamedTuple):
+    """Where the loop's thread was at one look."""
+
+    inmost: Place
+    stack: tuple[str, ...]
 
 
 class Sampler:
@@ -77,42 +87,55 @@ class Sampler:
                 return  # the loop is closed
             step: FrameType | None = None  # the step that the loop's thread is in
             since = asked
-            seen: Counter[tuple[str, ...]] = Counter()
+            seen: Counter[_Seen] = Counter()
             while not answered.wait(pause):
                 if self._stopping.is_set() and step is None:
                     return
                 now, before = monotonic(), step
-                step, lines = self._look()
+                step, at = self._look()
                 if step is not before:
                     # Many short steps are not one long one.
                     self._add(since, now, starved, seen)
                     since, seen = (asked if before is None else now), Counter()
-                if step is not None:
-                    seen[lines] += 1
+                if at is not None:
+                    seen[at] += 1
             self._add(since, monotonic(), starved, seen)
             self._stopping.wait(pause)
 
-    def _add(
-        self, since: float, now: float, starved: float, seen: Counter[tuple[str, ...]]
-    ) -> None:
+    def _add(self, since: float, now: float, starved: float, seen: Counter[_Seen]) -> None:
         """Record a step, if it took too long without the time in which the machine ran others."""
         if now - since < self._threshold or not seen:
             return
         seconds = now - since - (_starved(self._view.thread_id) - starved)
         if seconds >= self._threshold:
-            self._found.append(Blocked(seconds, seen.most_common(1)[0][0]))
+            # First the function, then the line, then the way to it: a computation of many lines, or
+            # one that calls itself, is seldom seen twice in the same stack.
+            function = _most(seen, lambda at: (at.inmost.file, at.inmost.function))
+            line = _most(function, lambda at: at.inmost)
+            at = line.most_common(1)[0][0]
+            self._found.append(Blocked(seconds, at.inmost.name, at.stack))
 
-    def _look(self) -> tuple[FrameType | None, tuple[str, ...]]:
-        """The outermost frame of the user's in the loop's thread, and the stack from there on."""
+    def _look(self) -> tuple[FrameType | None, _Seen | None]:
+        """The outermost frame of the user's in the loop's thread, and where that is."""
         inmost = self._view.frame()
         if inmost is None:
-            return None, ()
+            return None, None
         frames = frames_of(inmost)
         frames = frames[frames.index(first_inside_pytest(inmost)) :]
-        step = next((frame for frame in frames if is_user_code(frame)), None)
-        if step is None:
-            return None, ()
-        return step, tuple(thread_lines(inmost, width=96, outermost=step))
+        users = [frame for frame in frames if is_user_code(frame)]
+        if not users:
+            return None, None
+        stack = thread_lines(inmost, width=96, outermost=users[0])
+        return users[0], _Seen(place_of(users[-1]), tuple(stack))
+
+
+def _most(seen: Counter[_Seen], key: Callable[[_Seen], object]) -> Counter[_Seen]:
+    """Those of ``seen`` whose ``key`` was seen most often."""
+    keys: Counter[object] = Counter()
+    for at, times in seen.items():
+        keys[key(at)] += times
+    most = keys.most_common(1)[0][0]
+    return Counter({at: times for at, times in seen.items() if key(at) == most})
 
 
 def _starved(thread_id: int) -> float:

@@ -26,6 +26,11 @@ class Place(NamedTuple):
     function: str
 
     @property
+    def name(self) -> str:
+        """The name of the function, without those that it stands in."""
+        return self.function.rpartition("<locals>.")[2]
+
+    @property
     def source(self) -> str:
         return linecache.getline(self.file, self.line).strip()
 
@@ -298,11 +303,10 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def _within(place: Place, width: int) -> str:
     """``place`` as one line of at most ``width`` characters, with some of its source in it."""
-    name = place.function.rpartition("<locals>.")[2]
     path = _short_path(place.file)
-    where = f"{path}:{place.line} in {name}: "
+    where = f"{path}:{place.line} in {place.name}: "
     if len(where) > width - 20:
-        where = f".../{os.path.basename(path)}:{place.line} in {name}: "
+        where = f".../{os.path.basename(path)}:{place.line} in {place.name}: "
     return shorten(where + place.source, width)
 
 

@@ -9,17 +9,18 @@ the phase of the test in which they were made fails, with the line of each calle
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio import events
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from ..diagnostics.stacks import place_of
+from ..diagnostics.stacks import Place, place_of
 from ..watch import add_note
 from .matrix import marker_of_run
 from .options import settings_key
@@ -38,8 +39,19 @@ EXEMPT = (
     "pluggy",
 )
 
-#: Lines of callers of the test that is running; ``None`` while no test forbids anything.
-_calls: list[str] | None = None
+
+class Call(NamedTuple):
+    """What was called, and the caller's line."""
+
+    what: str
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.place}"
+
+
+#: Calls in the test that is running; ``None`` while no test forbids anything.
+_calls: list[Call] | None = None
 
 _original: Any = events.get_event_loop
 
@@ -56,13 +68,13 @@ def _record(caller: FrameType, what: str) -> None:
         return  # a module that was imported while it was forbidden keeps this function for good
     if str(caller.f_globals.get("__name__", "")).partition(".")[0] in EXEMPT:
         return
-    line = f"{what} at {place_of(caller)}"
-    if line not in _calls:
-        _calls.append(line)
+    call = Call(what, place_of(caller))
+    if call not in _calls:
+        _calls.append(call)
 
 
 @contextmanager
-def _forbidding() -> Iterator[list[str]]:
+def _forbidding() -> Iterator[list[Call]]:
     """Record who calls ``get_event_loop``, by whatever name it was imported before.
 
     In an event loop, CPython's function is answered in C, from ``asyncio.get_event_loop`` to the
@@ -145,16 +157,18 @@ def _phase_of(item: pytest.Item) -> Iterator[None]:
             yield
         except BaseException as exc:
             if calls:
-                add_note(exc, _report(item, calls))
+                add_note(exc, _report(calls))
             raise
     if calls:
-        pytest.fail(_report(item, calls), pytrace=False)
+        pytest.fail(_report(calls), pytrace=False)
 
 
-def _report(item: pytest.Item, calls: list[str]) -> str:
-    lines = "\n".join(f"  {line}" for line in calls)
+def _report(calls: list[Call]) -> str:
+    lines = "\n".join(f"  {call}" for call in calls)
+    place = calls[0].place
     return (
-        f"{item.nodeid} forbids asyncio.get_event_loop(), and it was called:\n{lines}\n"
+        f"asyncio.get_event_loop() called at {os.path.basename(place.file)}:{place.line}, "
+        f"and the test forbids that (forbid_get_event_loop):\n{lines}\n"
         "Call asyncio.get_running_loop() in async code, and where no loop runs, get one passed in"
     )
 

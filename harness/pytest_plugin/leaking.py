@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import os
+import re
 import warnings
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
@@ -60,12 +62,13 @@ class Leaking:
         found = [leak for leak in self._found + self._check.stop() if not self._is_allowed(leak)]
         if not found:
             return
-        report = f"{self._item.nodeid} left behind:\n" + "\n".join(map(str, found))
+        leaks = "\n".join(map(str, found))
+        report = f"{self._item.nodeid} left behind:\n{leaks}"  # it stands without a header
         if self._failed:
             # It is told, but a test has one cause of failure, and this may well be its consequence.
             self._item.add_report_section("teardown", "leaks", report)
         elif self._mode == "error":
-            pytest.fail(report, pytrace=False)
+            pytest.fail(f"{_headline(found)}\n{leaks}\n{_how_to_allow(found)}", pytrace=False)
         else:
             file, line, _ = self._item.location
             warnings.warn_explicit(
@@ -77,6 +80,24 @@ class Leaking:
             leak.kind == kind and fnmatch.fnmatchcase(leak.what, pattern)
             for kind, _, pattern in self._allowed
         )
+
+
+def _headline(found: Sequence[Leak]) -> str:
+    """The first line, which is all that pytest's short summary shows, cut at the terminal's width.
+
+    So it begins with what was left, and has no path but the file's name.
+    """
+    first, others = found[0], len(found) - 1
+    text = f"leaked {first.kind}"
+    if first.where is not None:
+        place = re.match(r"(.*?:\d+) in ", first.where)
+        text += f", made at {os.path.basename(place[1] if place else first.where)}"
+    return f"{text}, and {others} more" if others else text
+
+
+def _how_to_allow(found: Sequence[Leak]) -> str:
+    kinds = ", ".join(f'"{kind}"' for kind in dict.fromkeys(leak.kind for leak in found))
+    return f"(if it is meant to: @pytest.mark.harness(allow_leaks=[{kinds}]))"
 
 
 def checked_allowed(where: str, allowed: object) -> tuple[str, ...]:

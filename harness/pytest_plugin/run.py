@@ -73,8 +73,11 @@ class Run:
         self._aside: list[BaseException] = []
 
     @contextmanager
-    def phase(self, what: str) -> Iterator[None]:
-        """Bound a phase of the test by its time-out."""
+    def phase(self, what: str, *, headed: bool = True) -> Iterator[None]:
+        """Bound a phase of the test by its time-out.
+
+        :param headed: whether its failure is shown below a header with the test's name
+        """
         __tracebackhide__ = True
         self.in_phase = what
         # Fixtures of wider scope may be torn down at the end of any test.
@@ -83,7 +86,8 @@ class Run:
             return
         mark, settings = self._mark, self._settings
         with self.guard.phase(
-            f"the {what} of {self.item.nodeid}",
+            f"the {what}" if headed else f"the {what} of {self.item.nodeid}",
+            whose=self.item.nodeid,
             timeout=settings.timeout if mark.timeout is None else mark.timeout,
             cancel_timeout=(
                 settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout
@@ -220,14 +224,13 @@ class Run:
             yield
         except BaseException as exc:
             for each in sampler.stop():  # it may well be why
-                add_note(exc, f"({self.item.nodeid} {each})")
+                add_note(exc, f"(besides, the test {each})")
             raise
         found = sampler.stop()
         if not found:
             return
-        report = "\n".join(f"{self.item.nodeid} {each}" for each in found)
         if mode == "error":
-            pytest.fail(report, pytrace=False)
+            pytest.fail("\n".join(map(str, found)), pytrace=False)
         for each in found:
             warnings.warn(f"{self.item.nodeid} {each}", LoopBlockedWarning, stacklevel=2)
 
@@ -370,7 +373,7 @@ def pytest_sessionfinish(
     try:
         if run is None:
             return (yield)
-        with run.phase("teardown"):
+        with run.phase("teardown", headed=False):
             try:
                 return (yield)
             finally:

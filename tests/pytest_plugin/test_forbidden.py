@@ -65,7 +65,7 @@ def test_a_call_fails_the_test_with_the_callers_line(
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines(
         [
-            f"test_it.py::test_it[[]{backend}-memory] forbids asyncio.get_event_loop(), *called:",
+            "asyncio.get_event_loop() called at server.py:*, and the test forbids that*",
             f"  *get_event_loop()* at *server.py:* in by_{how}: *",
             "Call asyncio.get_running_loop() in async code*",
         ]
@@ -126,7 +126,7 @@ def test_the_tests_own_failure_comes_first(
     result.stdout.fnmatch_lines(
         [
             "E *assert 1 == 2",
-            "E *forbids asyncio.get_event_loop(), and it was called:",
+            "E *asyncio.get_event_loop() called at test_the_tests*.py:*, and the test forbids*",
             "E *get_event_loop() at *test_the_tests*",
         ]
     )

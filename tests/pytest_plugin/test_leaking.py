@@ -68,10 +68,13 @@ def test_a_leak_is_the_error_of_its_own_test(
     result.assert_outcomes(passed=9, errors=6)
     result.stdout.fnmatch_lines(
         [
-            "test_it.py::test_task* left behind:",
+            "*ERROR at teardown of test_task*",
+            "leaked task, made at test_it.py:*",
             "leaked task: *",
             "*created at test_it.py:* in spawn: *",
-            "test_it.py::test_socket* left behind:",
+            '(if it is meant to: @pytest.mark.harness(allow_leaks=[[]"task"[]]))',
+            "*ERROR at teardown of test_socket*",
+            "leaked socket, made at test_it.py:*",
             "leaked socket: AF_INET SOCK_STREAM 127.0.0.1:* listening, descriptor *",
             "*created at test_it.py:* in listen: kept.append(socket.create_server*",
             "leaked memory stream: *",

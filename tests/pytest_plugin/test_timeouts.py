@@ -109,16 +109,16 @@ def test_whatever_hangs_is_ended(
         assert f"ERROR test_it.py::test_{name}[{backend}-memory]" in output
         assert f"torn down: test_{name}" in output
     for where in (
-        "the body of * did not end within 0.6 s (harness_timeout)",
+        "the body did not end within 0.6 s (harness_timeout)",
         "*in test_waits: await anyio.sleep_forever()",
         "*in test_turns: await anyio.lowlevel.checkpoint()",
         "*in test_blocks: time.sleep(1000)",
         "*in test_blocks_on_a_lock: lock.acquire()",
         "*in handler: *",
         "*in test_shields_itself: await anyio.sleep_forever()",
-        "the setup of *::test_setup* did not end within 0.6 s (harness_timeout)",
+        "the setup did not end within 0.6 s (harness_timeout)",
         "*in never_ready: await anyio.sleep_forever()",
-        "the teardown of *::test_teardown* did not end within 0.6 s (harness_timeout)",
+        "the teardown did not end within 0.6 s (harness_timeout)",
         "*in never_torn_down: await anyio.sleep_forever()",
         "*in also_never_torn_down: await anyio.sleep_forever()",
         "*in blocked_setup: time.sleep(1000)",
@@ -206,7 +206,7 @@ def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     result.stderr.fnmatch_lines(
         [
-            "*the body of *::test_it* did not end within 0.3 s (harness_timeout)",
+            "*::test_it*: the body did not end within 0.3 s (harness_timeout)",
             "*in test_it: time.sleep(1000)",
             "*the process stops here.",
         ]
@@ -239,7 +239,7 @@ def test_code_that_catches_the_interruption_has_failed(
     )
     result = run_pytest(f"--harness-backends={backend}")
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["the body of *::test_sync did not end within 0.3 s*"])
+    result.stdout.fnmatch_lines(["*_ test_sync _*", "the body did not end within 0.3 s*"])
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_process(
