@@ -17,7 +17,7 @@ from .stacks import (
     waits_for_children,
     without_machinery,
 )
-from .threads import format_threads
+from .threads import format_threads, innermost_of_thread
 from .tree import format_tasks
 from .unwinding import was_on_its_way_out
 
@@ -35,6 +35,7 @@ __all__ = [
     "format_tasks",
     "format_threads",
     "innermost_project_line",
+    "innermost_of_thread",
     "innermost_user_line",
     "leave_user_frames",
     "place_of_function",

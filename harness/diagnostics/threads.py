@@ -80,6 +80,23 @@ def thread_lines(inmost: FrameType, *, width: int, outermost: FrameType | None =
     return lines
 
 
+def innermost_of_thread(said: str, ident: int | None, *, width: int) -> str:
+    """``said`` and the innermost line of the user's code in a thread, inside of pytest if there.
+
+    Without such a line, the function that it is in; within ``width`` characters.
+    """
+    inmost = sys._current_frames().get(ident or 0)
+    if inmost is None:
+        return f"{said}a thread that has ended"
+    outermost = first_inside_pytest(inmost)
+    frames = frames_of(inmost)
+    users = [frame for frame in frames[frames.index(outermost) :] if is_user_code(frame)]
+    if not users:
+        return shorten(f"{said}{_module_of(inmost)}.{inmost.f_code.co_name}()", width)
+    line = (users[-1], line_of(users[-1]))
+    return said + format_frames([line], width=width - len(said))[0]
+
+
 def first_inside_pytest(inmost: FrameType) -> FrameType:
     """The outermost frame that pytest has called: how pytest itself was started is no news."""
     frame: FrameType | None = inmost

@@ -283,7 +283,8 @@ class Guard:
                 way_in.call_soon(partial(break_shields_below, watch.task_id))
         if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)) and bounded:
             self._end_the_run(
-                f"{phase.whose}: {told[0][1]}\n\nIt did not end when it was cancelled, and cannot be ended."
+                f"{phase.whose}: {told[0][1]}\n\n"
+                "It did not end when it was cancelled, and cannot be ended."
             )
 
     def _raise_in_guarded_thread(self, error: BaseException, phase: Phase) -> None:

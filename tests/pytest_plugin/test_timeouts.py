@@ -162,6 +162,43 @@ def test_ctrl_c_names_the_users_line(
     )
 
 
+def test_where_the_loop_is_blocked_comes_first(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest, time
+
+        def lock_up():
+            time.sleep(1000)
+
+        @pytest.mark.harness(timeout=0.3)
+        async def test_loop(harness):
+            async def handler(stream):
+                lock_up()
+
+            server = await harness.serve(handler)
+            client = await server.connect()
+            await client.receive()
+
+        @pytest.mark.harness(timeout=0.3)
+        def test_sync():
+            lock_up()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(failed=2)
+    bound = "the body did not end within 0.3 s (harness_timeout)"
+    lines = result.stdout.lines
+    where = "blocked at test_it.py:4 in lock_up: time.sleep(1000)"
+    first, second = (number for number, line in enumerate(lines) if line == bound)
+    assert lines[first + 1] == f"the event loop is {where}"
+    assert lines[second + 1] == f"the main thread is {where}"
+    assert lines[first + 2].startswith("- ")
+    assert "connections" in lines[first + 2 : second]
+    assert lines.index("threads") > lines.index("connections")
+
+
 def test_a_time_out_of_code_that_blocks_names_the_users_line(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
@@ -180,9 +217,9 @@ def test_a_time_out_of_code_that_blocks_names_the_users_line(
     )
     cell = (f"--harness-backends={backend}", "--harness-transports=memory")
     result = run_pytest(*cell, "--tb=line")
-    for line, what in ((5, "async"), (9, "sync")):
+    for line in (5, 9):
         result.stdout.fnmatch_lines(
-            [f"*test_it.py:{line}: *the body of test_it.py::test_{what}* did not end within 0.3 s*"]
+            [f"*test_it.py:{line}: *the body did not end within 0.3 s*"]
         )
 
 
