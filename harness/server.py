@@ -26,8 +26,8 @@ from anyio.lowlevel import checkpoint
 
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
-from .diagnostics import place_of_function, waits_for_children
-from .supervisor import DidNotStop
+from .diagnostics import format_stubborn, place_of_function, waits_for_children
+from .supervisor import DidNotStop, tasks_below
 from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
 from .watch import add_note, without_cancellation
 
@@ -175,10 +175,7 @@ class Server(ByteStreamConnectable):
                 await self._next_change()
             return
         stuck = [connection for connection in dropped if connection in self._live]
-        raise DidNotStop(
-            f"{len(stuck)} of {len(dropped)} handlers of {self} did not stop within "
-            f"{self._cancel_timeout:g} s of being cancelled: {stuck}"
-        )
+        raise self._did_not_stop(stuck)
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Stop accepting, let handlers finish for ``grace`` seconds, cancel the others, close.
@@ -203,9 +200,15 @@ class Server(ByteStreamConnectable):
         with move_on_after(self._cancel_timeout):
             await self._finished.wait()
             return
-        raise DidNotStop(
-            f"{len(self._live)} handlers of {self} did not stop within "
-            f"{self._cancel_timeout:g} s of being cancelled: {self.connections}"
+        raise self._did_not_stop(self.connections)
+
+    def _did_not_stop(self, stuck: Sequence[Connection]) -> DidNotStop:
+        handlers = [self._tasks[connection] for connection in stuck]
+        tasks = {*handlers, *(task.id for each in handlers for task in tasks_below(each))}
+        count = "1 handler" if len(stuck) == 1 else f"{len(stuck)} handlers"
+        return DidNotStop(
+            f"{count} of {self} did not stop within {self._cancel_timeout:g} s of being cancelled "
+            f"(harness_cancel_timeout):\n{format_stubborn(tasks)}"
         )
 
     async def restart(self) -> None:

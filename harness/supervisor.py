@@ -30,7 +30,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 
 from .backends import current_library
-from .diagnostics import format_stack, place_of_function
+from .diagnostics import format_stubborn, place_of_function
 from .watch import Crash, is_consequence, listening_watch, without_cancellation
 
 T = TypeVar("T")
@@ -119,13 +119,14 @@ class Supervisor:
         with move_on_after(timeout):
             await self._closed.wait()
             return
-        stubborn = self.running_tasks()
-        stacks = ((task.name, format_stack(task.coro)) for task in stubborn)
-        report = "\n".join(f"  {name}\n{stack}" for name, stack in stacks if stack)
-        break_shields({task.id for task in stubborn})
+        stubborn = {task.id for task in self.running_tasks()}
+        report = format_stubborn(stubborn)
+        break_shields(stubborn)
         with move_on_after(max(timeout, LAST_WAIT)):
             await self._closed.wait()
-        message = f"still running {timeout:g} s after being cancelled:\n{report}"
+        message = (
+            f"still running {timeout:g} s after being cancelled (harness_cancel_timeout):\n{report}"
+        )
         for_good = not self._closed.is_set()
         if for_good:
             message += "\nnor without its shields: it swallows every cancellation"

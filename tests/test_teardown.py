@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import anyio
 import pytest
 from anyio import CancelScope, EndOfStream, Event
@@ -285,3 +288,51 @@ async def test_an_expected_error_in_a_nursery_that_is_cancelled(harness: Harness
     await server.wait_connections(1)
     await server.drop_connections()
     assert len(server.errors) == 1
+
+
+STUBBORN = {
+    "shielded": ("await anyio.sleep_forever()", "shielded by a CancelScope(shield=True)"),
+    "swallows": ("await anyio.sleep(0.001)", "not shielded: it swallows the cancellation"),
+    "in a thread": (
+        "await anyio.to_thread.run_sync(",
+        "waits for a thread: Event.wait, which cannot",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", STUBBORN)
+@pytest.mark.parametrize("call", ["stop", "drop_connections"])
+async def test_a_handler_that_did_not_stop_is_named_with_its_line_and_the_reason(
+    harness: Harness, how: str, call: str
+) -> None:
+    release = threading.Event()
+
+    async def stubborn(stream: ByteStream) -> None:
+        if how == "in a thread":
+            await anyio.to_thread.run_sync(release.wait)
+        elif how == "shielded":
+            with CancelScope(shield=True) as scope:
+                scopes.append(scope)
+                await anyio.sleep_forever()
+        while not release.is_set():
+            with contextlib.suppress(BaseException):
+                await anyio.sleep(0.001)
+
+    scopes: list[CancelScope] = []
+    async with open_harness(transport=harness.transport, grace=0, cancel_timeout=0.05) as inner:
+        server = await inner.serve(stubborn)
+        await server.connect()
+        await server.wait_connections(1)
+        try:
+            with pytest.raises(DidNotStop) as caught:
+                await (server.stop(grace=0) if call == "stop" else server.drop_connections())
+        finally:
+            release.set()
+            for scope in scopes:
+                scope.cancel()
+    message = str(caught.value)
+    line, why = STUBBORN[how]
+    assert message.startswith("1 handler of <Server 'stubborn' ")
+    assert "did not stop within 0.05 s of being cancelled (harness_cancel_timeout):\n" in message
+    assert f"stubborn: {line}" in message
+    assert why in message

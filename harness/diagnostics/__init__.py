@@ -9,7 +9,6 @@ from .stacks import (
     all_in,
     await_stack,
     end_in_user_code,
-    format_stack,
     innermost_project_line,
     innermost_user_line,
     leave_user_frames,
@@ -17,6 +16,7 @@ from .stacks import (
     waits_for_children,
     without_machinery,
 )
+from .stubborn import format_stubborn
 from .threads import format_threads, innermost_of_thread
 from .tree import format_tasks
 from .unwinding import was_on_its_way_out
@@ -31,7 +31,7 @@ __all__ = [
     "all_in",
     "await_stack",
     "end_in_user_code",
-    "format_stack",
+    "format_stubborn",
     "format_tasks",
     "format_threads",
     "innermost_project_line",

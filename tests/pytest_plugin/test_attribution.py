@@ -279,9 +279,10 @@ def test_a_handler_that_swallows_every_cancellation_ends_the_process_with_a_repo
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     result.stderr.fnmatch_lines(
         [
-            "*::test_it*: still running 0.05 s after being cancelled:",
+            "*::test_it*: still running 0.05 s after being cancelled (harness_cancel_timeout):",
             "  a handler of server 'swallows'",
             "    *in swallows: await anyio.sleep(1)",
+            "    not shielded: it swallows the cancellation, *",
             "nor without its shields: it swallows every cancellation",
             "*the process stops here.",
         ]

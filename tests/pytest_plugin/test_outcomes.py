@@ -203,9 +203,10 @@ def test_a_handler_that_will_not_stop_is_named_and_the_next_test_runs(
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_stubborn*",
-            "still running 0.05 s after being cancelled:",
+            "still running 0.05 s after being cancelled (harness_cancel_timeout):",
             "  a handler of server 'stubborn'",
             "    *.py:* in stubborn: await anyio.sleep_forever()",
+            "    shielded by a CancelScope(shield=True): *",
         ]
     )
 

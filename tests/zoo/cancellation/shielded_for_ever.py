@@ -12,6 +12,7 @@ FOUND = [
     r"still running|did not stop",
     r"a handler of server 'buggy'",
     r"shielded_for_ever\.py:\d+ in buggy: await flushed\.wait\(\)",
+    r"shielded by a CancelScope\(shield=True\)",
 ]
 
 
