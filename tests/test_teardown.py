@@ -323,6 +323,7 @@ async def test_a_handler_that_did_not_stop_is_named_with_its_line_and_the_reason
         server = await inner.serve(stubborn)
         await server.connect()
         await server.wait_connections(1)
+        await inner.settle()
         try:
             with pytest.raises(DidNotStop) as caught:
                 await (server.stop(grace=0) if call == "stop" else server.drop_connections())
