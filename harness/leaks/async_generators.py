@@ -10,7 +10,7 @@ import itertools
 import sys
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, ClassVar
 
 from ..diagnostics.stacks import Place
@@ -94,6 +94,14 @@ class AsyncGenerators(Kind):
             what = f"{name}, dropped before it had ended; use contextlib.aclosing()"
             suspects["dropped async generator", number] = _describe(what, place)
         return suspects
+
+    def things(self, keys: Collection[Hashable]) -> dict[Hashable, object]:
+        found: dict[Hashable, object] = {}
+        for identity, (reference, _) in list(self._begun.items()):
+            generator = reference()
+            if generator is not None and ("async generator", identity) in keys:
+                found["async generator", identity] = generator
+        return found
 
     def stop(self) -> None:
         self._watching = False

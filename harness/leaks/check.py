@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from .descriptors import Descriptors
 from .loops import LoopWatch
 from .memory_streams import MemoryStreams
 from .processes import Processes
+from .references import kept_by_modules
 from .tasks import TaskExceptions, Tasks
 from .temporary_files import TemporaryFiles
 from .threads import Threads
@@ -50,7 +51,7 @@ ALL: tuple[str, ...] = (
 )
 
 #: What a failed test may have left open only because it did not come to the line that closes it,
-#: or because its traceback refers to it.
+#: or because its traceback refers to it. It is told all the same if a module keeps it.
 REFERENCE_DEPENDENT = frozenset({"async generator", "memory stream", "socket", "file"})
 
 #: Turns of the event loop that what is about to go gets, at each look.
@@ -153,12 +154,10 @@ class LeakCheck:
         """What is left, after the last fixture of the test was torn down.
 
         :param own_tasks: tells, by AnyIO's ``TaskInfo.id``, the tasks that somebody else sees to
-        :param failed: the test has failed: say nothing of things that its traceback may keep alive
-            (:data:`REFERENCE_DEPENDENT`), here and in :meth:`stop`
+        :param failed: the test has failed: of the kinds that its traceback may keep alive
+            (:data:`REFERENCE_DEPENDENT`), say only what a module keeps, and nothing in :meth:`stop`
         """
         self._tasks.own_tasks = own_tasks
-        if failed:
-            self._kinds_of_leak -= REFERENCE_DEPENDENT  # looked for all the same, to be put away
         self.entered_loop()
         leaks: list[Leak] = []
         with CancelScope(shield=True):
@@ -170,7 +169,11 @@ class LeakCheck:
                 time.sleep(0)  # noqa: ASYNC251 (no pause: threads that only have to end may run)
                 await settle(turns=TURNS)
                 suspects = self._look()
-            leaks = self._report(suspects)
+            told = self._kept(suspects) if failed else suspects
+            leaks = self._report(told)
+            self._reported.update(suspects)  # what is not told was looked for to be put away
+            if failed:
+                self._kinds_of_leak -= REFERENCE_DEPENDENT
             if suspects:
                 for kind in self._kinds:
                     kind.put_away(suspects)
@@ -196,6 +199,18 @@ class LeakCheck:
         for kind in self._kinds:
             suspects.update(kind.look())
         return suspects
+
+    def _kept(self, suspects: Suspects) -> Suspects:
+        """``suspects`` without what only the traceback of the failed test may refer to."""
+        things: dict[Hashable, object] = {}
+        doubtful: set[Hashable] = set()
+        for kind in self._kinds:
+            if not REFERENCE_DEPENDENT.isdisjoint(kind.names):
+                found = kind.look().keys() & suspects.keys()
+                doubtful |= found
+                things.update(kind.things(found) if found else {})
+        kept = kept_by_modules(things) if things else set()
+        return {key: each for key, each in suspects.items() if key in kept or key not in doubtful}
 
     def _report(self, suspects: Suspects) -> list[Leak]:
         leaks = [describe() for key, describe in suspects.items() if key not in self._reported]

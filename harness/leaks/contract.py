@@ -88,6 +88,10 @@ class Kind:
         """The same after the event loop has run for the last time, for what still can be told."""
         return {}
 
+    def things(self, keys: Collection[Hashable]) -> dict[Hashable, object]:
+        """The objects behind what was found under ``keys``, as far as they can be told."""
+        return {}
+
     def put_away(self, keys: Collection[Hashable]) -> None:
         """End what :meth:`look` has found under ``keys``; called in the event loop.
 

@@ -210,6 +210,27 @@ class Descriptors(Kind):
             return None
         return _describe("file", f"{link}, descriptor {fd}", place)
 
+    def things(self, keys: Collection[Hashable]) -> dict[Hashable, object]:
+        """The Python object of each; one that a library has opened in C has none."""
+        of = {key[1]: key for key in keys if isinstance(key, tuple) and key[0] == "descriptor"}
+        found: dict[Hashable, object] = {}
+        if not of:
+            return found
+        for each in gc.get_objects():
+            # By its type: a proxy would be asked for what it stands for.
+            if issubclass(type(each), (socket.socket, io.RawIOBase)):
+                with contextlib.suppress(Exception):  # it may be closed, or half made
+                    fd = each.fileno()
+                    if fd in of:
+                        found[of[fd]] = each
+        if len(found) < len(of):
+            for each in transports_and_servers():
+                for sock in _sockets_of(each):
+                    fd = sock.fileno()
+                    if fd in of:
+                        found.setdefault(of[fd], each)
+        return found
+
     def put_away(self, keys: Collection[Hashable]) -> None:
         """Abort the transports and close the servers that the sockets belong to.
 
@@ -220,16 +241,15 @@ class Descriptors(Kind):
         if not found or current_library() != "asyncio":
             return
         for each in transports_and_servers():
+            if not any(sock.fileno() in found for sock in _sockets_of(each)):
+                continue
             if hasattr(each, "sockets"):
-                if any(sock.fileno() in found for sock in each.sockets or ()):
-                    each.close()
+                each.close()
             elif hasattr(each, "abort"):
-                sock = each.get_extra_info("socket")
-                if sock is not None and sock.fileno() in found:
-                    try:
-                        each.abort()
-                    except NotImplementedError:  # one that only reads
-                        each.close()
+                try:
+                    each.abort()
+                except NotImplementedError:  # one that only reads
+                    each.close()
 
     def _listening(self, now: dict[int, Identity]) -> set[str]:
         """The addresses of listening sockets that are not the test's."""
@@ -264,6 +284,14 @@ def transports_and_servers() -> list[Any]:
             and any(hasattr(each, name) for name in ("abort", "sockets", "get_pid"))
         )
     ]
+
+
+def _sockets_of(each: Any) -> list[Any]:
+    """The sockets of a transport or a server."""
+    if hasattr(each, "sockets"):
+        return list(each.sockets or ())
+    sock = each.get_extra_info("socket") if hasattr(each, "get_extra_info") else None
+    return [] if sock is None else [sock]
 
 
 class _Address:

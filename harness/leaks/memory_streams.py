@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, ClassVar
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -60,6 +60,14 @@ class MemoryStreams(Kind):
                 suspects["memory stream", identity] = _describe(f"{name}, not closed", place)
         suspects.update(self.look_outside())
         return suspects
+
+    def things(self, keys: Collection[Hashable]) -> dict[Hashable, object]:
+        found: dict[Hashable, object] = {}
+        for identity, (reference, _) in list(self._open.items()):
+            stream = reference()
+            if stream is not None and ("memory stream", identity) in keys:
+                found["memory stream", identity] = stream
+        return found
 
     def look_outside(self) -> Suspects:
         return {

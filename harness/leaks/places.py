@@ -95,6 +95,11 @@ def is_users(frame: FrameType | None) -> bool:
     return (_kinds.get(module) or _kind(module))[0] == _USER
 
 
+def is_users_module(name: str) -> bool:
+    """Whether the module called ``name`` is the user's, or a library's outside of the machinery."""
+    return (_kinds.get(name) or _kind(name))[0] == _USER
+
+
 def in_library(frame: FrameType | None) -> bool:
     """Whether ``frame`` runs code that the user did not write: the machinery's, or an installed
     library's."""

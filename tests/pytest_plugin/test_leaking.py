@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from blackbox import RunPytest
 
@@ -181,6 +183,74 @@ def test_a_test_that_fails_has_one_cause(
     result = run(run_pytest, backend)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["E *assert 1 == 2", "*Captured leaks teardown*", "leaked task:*"])
+
+
+def test_a_test_that_fails_is_told_what_a_module_keeps(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """And not what only its traceback refers to, which it would have closed in its next line."""
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    class Client:
+        current = None
+
+    async def numbers():
+        yield 1
+        yield 2
+
+    async def test_socket(harness):
+        listen()
+        assert 1 == 2
+
+    async def test_stream(harness):
+        Client.current = {"streams": anyio.create_memory_object_stream(1)}
+        assert 1 == 2
+
+    async def test_file(harness):
+        kept.append(await anyio.open_file(__file__))
+        assert 1 == 2
+
+    async def test_generator(harness):
+        kept.append(numbers())
+        await kept[-1].__anext__()
+        assert 1 == 2
+
+    async def test_connection(harness):
+        async def handler(stream):
+            await stream.receive()
+
+        server = await harness.serve(handler, transport="tcp")
+        Client.current = await anyio.connect_tcp(server.host, server.port)
+        await server.wait_connections(1)
+        assert 1 == 2
+
+    async def test_of_the_traceback(harness):
+        listener = socket.create_server(("127.0.0.1", 0))
+        client = await anyio.connect_tcp(*listener.getsockname())
+        streams = anyio.create_memory_object_stream(1)
+        file = open(__file__)
+        generator = numbers()
+        await generator.__anext__()
+        assert 1 == 2
+        listener.close()
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(failed=6)
+    reports = re.split(r"^_+ test_(\w+)\[.*\] _+$", result.stdout.str(), flags=re.MULTILINE)
+    kinds = {
+        name: re.findall(r"^leaked ([\w ]+): ", report, re.MULTILINE)
+        for name, report in zip(reports[1::2], reports[2::2], strict=True)
+    }
+    assert kinds == {
+        "socket": ["socket"],
+        "stream": ["memory stream", "memory stream"],
+        "file": ["file"],
+        "generator": ["async generator"],
+        "connection": ["socket"],
+        "of_the_traceback": [],
+    }
 
 
 def test_other_tests_of_anyio_are_warned(
