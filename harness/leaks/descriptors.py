@@ -30,7 +30,7 @@ from ..backends import current_library
 from ..diagnostics.stacks import Place
 from ..hooks import Hook
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
-from .places import NOBODYS, described, here, on_behalf_of
+from .places import NOBODYS, LoopMaker, described, here, loop_maker, on_behalf_of
 
 #: Device, inode and type: what tells a descriptor from the next one of the same number.
 Identity = tuple[int, int, int]
@@ -104,6 +104,8 @@ class Descriptors(Kind):
         self._before: dict[int, Identity] = {}
         self._during: dict[int, Identity] = {}
         self._made: dict[int, tuple[Identity, Place | None, Owner | None]] = {}
+        #: what a loop wakes itself with, and who made the loop
+        self._of_loops: dict[int, tuple[Identity, LoopMaker]] = {}
         self._sockets: dict[int, _Socket] = {}
         self._dropped: list[_Socket] = []
         self._numbers = itertools.count()
@@ -144,11 +146,15 @@ class Descriptors(Kind):
             place, whose = None, OUTLIVES_THE_TEST
         self._made[fd] = identity, place, whose
 
-    def made_socket(self, sock: socket.socket, place: Place | None) -> None:
-        """A Python socket was made."""
+    def made_socket(
+        self, sock: socket.socket, place: Place | None, maker: LoopMaker | None = None
+    ) -> None:
+        """A Python socket was made; by an event loop that ``maker`` made, if it is not None."""
         fd = sock.fileno()
         whose = owner.get()
         self.made_descriptor(fd, place, whose)
+        if maker is not None and fd in self._made:
+            self._of_loops[fd] = self._made[fd][0], maker
         if fd < 0 or place is None or not self.mine(whose):
             self._sockets.pop(id(sock), None)
             return
@@ -204,7 +210,12 @@ class Descriptors(Kind):
                 return None
             if place is None and address.local in self._listening(now):
                 return None  # accepted in C for a server that outlives the test
-            return _describe("socket", f"{address}, descriptor {fd}", place)
+            what = f"{address}, descriptor {fd}"
+            made, maker = self._of_loops.get(fd, (None, None))
+            if maker is not None and made == identity:
+                what += f", of an event loop that nobody closed, made by {maker.function}"
+                place = maker.place
+            return _describe("socket", what, place)
         link = _link(fd)
         if link.startswith(tuple(IGNORED_LINKS)) or fd in _process_wide():
             return None
@@ -376,9 +387,9 @@ def _describe(kind: str, what: str, place: Place | None) -> Callable[[], Leak]:
 def _socket_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def __init__(sock: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         original(sock, *args, **options)
-        place = here()
+        place, maker = here(), loop_maker()
         for listener in hook.listeners:
-            listener.made_socket(sock, place)
+            listener.made_socket(sock, place, maker)
 
     return __init__
 

@@ -41,6 +41,8 @@ NOT_IN_TRIO = "must be called from async context"
 TRIO_IN_ASYNCIO = "Task got bad yield: <class 'trio."
 #: ``asyncio/events.py``: asyncio was called where no asyncio runs.
 NOT_IN_ASYNCIO = "no running event loop"
+#: The same file, ``get_event_loop`` of the policy, where it does not make one.
+NO_LOOP_OF_THREAD = "There is no current event loop in thread "
 
 
 class Loops:
@@ -149,7 +151,7 @@ class Loops:
         message = str(error)
         if message == NOT_IN_TRIO or message.startswith(TRIO_IN_ASYNCIO):
             return _about_wrong_library(error, item, "trio")
-        if message == NOT_IN_ASYNCIO:
+        if message == NOT_IN_ASYNCIO or message.startswith(NO_LOOP_OF_THREAD):
             return _about_wrong_library(error, item, "asyncio")
         if _is_run_finished(error) or any(part in message for part in OF_ANOTHER_LOOP):
             return self._about_loop(error, item)

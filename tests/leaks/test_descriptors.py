@@ -42,6 +42,19 @@ def test_a_listening_socket(backend):
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no Unix sockets to show")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_an_event_loop_wakes_itself_with(backend):
+    async def leak():
+        kept.append(asyncio.DefaultEventLoopPolicy().new_event_loop())  # made here
+
+    leaks = leaks_of(backend, leak)
+    assert len(leaks) == 2
+    said = ", of an event loop that nobody closed, made by asyncio.new_event_loop()"
+    for each in leaks:
+        the_one([each], "socket", said, line_of(leak, "# made here"))
+
+
 def test_a_socket_that_is_closed(backend):
     async def twin():
         with socket.socket() as sock:

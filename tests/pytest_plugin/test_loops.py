@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from blackbox import RunPytest
 
@@ -261,6 +263,8 @@ def test_the_loop_of_the_test_itself_has_ended(
     [
         ("asyncio", "await asyncio.to_thread(int)"),
         ("asyncio", "asyncio.get_running_loop()"),
+        # As if one had been made and taken away: else it makes one, before Python 3.14.
+        ("asyncio", "asyncio.set_event_loop(None); asyncio.get_event_loop()"),
         ("trio", "await trio.sleep(0)"),
         ("trio", "trio.lowlevel.current_task()"),
     ],
@@ -298,6 +302,41 @@ def test_calls_of_the_wrong_library_are_told(
         result.stdout.fnmatch_lines(
             [f"E *({called} is called outside of its event loop at *test_it.py:8 in test_sync: *"]
         )
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="makes no event loop any more")
+def test_the_loop_that_a_call_of_asyncio_makes_on_trio_has_a_place(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import asyncio
+
+        def ask():
+            return asyncio.get_event_loop()
+
+        async def test_it(harness):
+            async def handler(stream):
+                ask()
+                await stream.send(b"x")
+
+            client = await (await harness.serve(handler)).connect()
+            await client.receive()
+        """
+    )
+    result = run_pytest(
+        "--harness-backends=trio",
+        "--harness-transports=memory",
+        *("-W", "ignore::DeprecationWarning"),
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "leaked socket, made at test_it.py:4, and 1 more",
+            "leaked socket: *, of an event loop that nobody closed, made by asyncio.get_*()",
+            "    created at test_it.py:4 in ask: return asyncio.get_event_loop()",
+        ]
+    )
 
 
 def test_an_object_without_a_name_or_with_hostile_attributes(
