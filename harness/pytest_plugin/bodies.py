@@ -165,7 +165,7 @@ def _said_whose(owner: Owner, fixturedef: pytest.FixtureDef[Any], run: Run) -> I
                 f"from the teardown of the {owner.scope}-scoped fixture {owner.fixture!r} "
                 f"({owner.place}),\nmade for {made_for}"
             )
-            if run.in_phase == "setup" or fixturedef not in _fixtures_of(run.item):
+            if run.when == "setup" or fixturedef not in _fixtures_of(run.item):
                 note += f";\n{here} only happens to be where pytest runs it"
             add_note(exc, f"({note})")
         raise

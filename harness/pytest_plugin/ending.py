@@ -5,31 +5,84 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 
 from ..diagnostics import format_threads
 
+#: What a part of a test is called in pytest's reports.
+When = Literal["setup", "call", "teardown"]
 
-def end_the_run(config: pytest.Config, report: str) -> NoReturn:
-    """Print ``report`` and end the process.
+#: Seconds that pytest's own plugins get to report what was run.
+REPORTS_MAY_TAKE = 10.0
+
+
+def end_the_run(item: pytest.Item, when: When, report: str) -> NoReturn:
+    """Report that ``item`` has failed, and all failures before it, and end the process.
 
     An event loop with a task that swallows every cancellation cannot be closed: on every backend,
     AnyIO's runner would now wait for it for ever, silently and at full speed.
+
+    :param when: the part of the test that cannot end
     """
-    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    capture: Any = item.config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.suspend_global_capture(in_=True)
-    sys.stdout.flush()
+    shown: list[None] = []
+    # Not in this thread: whatever hangs in there, the process has to end.
+    reporting = threading.Thread(
+        target=_report_all, args=(item, when, report, shown), name="harness report", daemon=True
+    )
+    reporting.start()
+    reporting.join(REPORTS_MAY_TAKE)
     print(
-        f"\n\n{report}\nThe event loop of this test cannot end, and the run with it: "
-        "the process stops here.",
+        f"\n\n{item.nodeid}: {_first_line(report) if shown else report}\n"
+        "The event loop of this test cannot end, and the run with it: the process stops here.",
         file=sys.stderr,
         flush=True,
     )
     os._exit(pytest.ExitCode.INTERNAL_ERROR)
+
+
+def _first_line(report: str) -> str:
+    return report.partition("\n")[0]
+
+
+def _report_all(item: pytest.Item, when: When, report: str, shown: list[None]) -> None:
+    """What pytest would do at the end of the run, as far as it can be done in the middle.
+
+    :param shown: gets an item if ``report`` was shown, too
+    """
+    config = item.config
+    terminal: Any = config.pluginmanager.getplugin("terminalreporter")
+
+    def log() -> None:
+        # A worker of pytest-xdist sends it to the controller, which goes on with a new worker.
+        call = pytest.CallInfo.from_call(lambda: pytest.fail(report, pytrace=False), when)
+        made = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        item.ihook.pytest_runtest_logreport(report=made)
+        if terminal is None:
+            return
+        terminal.summary_errors()
+        terminal.summary_failures()
+        if made.failed and config.getoption("tbstyle", "auto") != "no":
+            shown.append(None)
+
+    # Each for itself: what one plugin cannot do is no reason for the others to be silent.
+    steps: list[Callable[[], object]] = [log]
+    if terminal is not None:
+        steps += [terminal.short_test_summary, terminal.summary_stats, sys.stdout.flush]
+    for plugin in config.pluginmanager.get_plugins():
+        # LogXML, which keeps its reports to itself until the end of the session.
+        if type(plugin).__module__ == "_pytest.junitxml":
+            steps.append(plugin.pytest_sessionfinish)
+    for step in steps:
+        with suppress(BaseException):
+            step()
 
 
 exit_status_key: pytest.StashKey[int] = pytest.StashKey()

@@ -63,7 +63,7 @@ async def harness(
         stuck = _did_not_stop(exc)
         if stuck is not None and stuck.for_good:
             besides = "" if stuck is exc else f"\nbesides: {exc!r}"
-            end_the_run(request.config, f"{request.node.nodeid}: {stuck}{besides}")
+            end_the_run(request.node, "teardown", f"{stuck}{besides}")
         if stuck is not exc:
             raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10
     if stuck is not None:

@@ -43,15 +43,10 @@ ATTEMPTS = 3
 
 
 class Phase:
-    """A part of a test that has to be over in time: its setup, its call or its teardown.
+    """A part of a test that has to be over in time: its setup, its call or its teardown."""
 
-    :ivar what: what it is, at the beginning of a message
-    :ivar whose: the test, for messages without a header
-    """
-
-    def __init__(self, what: str, whose: str, timeout: float, cancel_timeout: float) -> None:
+    def __init__(self, what: str, timeout: float, cancel_timeout: float) -> None:
         self.what = what
-        self.whose = whose
         self.timeout = timeout
         self.cancel_timeout = cancel_timeout
         self.deadline: float = monotonic() + timeout if timeout else float("inf")
@@ -67,7 +62,7 @@ class Phase:
 class Guard:
     """The watchdog and the signal handler of one pytest session.
 
-    :param end_the_run: prints a report and ends the process
+    :param end_the_run: prints a report about the test that is running and ends the process
     """
 
     def __init__(self, end_the_run: Callable[[str], NoReturn]) -> None:
@@ -87,12 +82,10 @@ class Guard:
         self._attentive = False
 
     @contextmanager
-    def phase(
-        self, what: str, *, whose: str, timeout: float, cancel_timeout: float
-    ) -> Iterator[None]:
+    def phase(self, what: str, *, timeout: float, cancel_timeout: float) -> Iterator[None]:
         """Bound what happens in here, and take Ctrl-C."""
         __tracebackhide__ = True
-        phase = Phase(what, whose, timeout, cancel_timeout)
+        phase = Phase(what, timeout, cancel_timeout)
         before = self._install()
         self._guarded = threading.get_ident()
         self._phase = phase
@@ -283,8 +276,7 @@ class Guard:
                 way_in.call_soon(partial(break_shields_below, watch.task_id))
         if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)) and bounded:
             self._end_the_run(
-                f"{phase.whose}: {told[0][1]}\n\n"
-                "It did not end when it was cancelled, and cannot be ended."
+                f"{told[0][1]}\n\nIt did not end when it was cancelled, and cannot be ended."
             )
 
     def _raise_in_guarded_thread(self, error: BaseException, phase: Phase) -> None:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any
+from typing import Any, Literal, NoReturn
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -19,7 +19,7 @@ from ..steps import FixtureTask
 from ..virtualtime import VirtualClock
 from ..watch import Crash, add_note, interrupt, is_final
 from .clocks import clock_for
-from .ending import end_the_run, end_without_threads, exit_status_key
+from .ending import When, end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
 from .leaking import Leaking
 from .lease import Lease, WayIn
@@ -61,25 +61,27 @@ class Run:
         self._mark = mark
         #: the clock, if the test runs in virtual time
         self.clock: VirtualClock | None = clock_for(item, settings, mark) if by_harness else None
+        #: the phase that is running, or the last one
+        self.when: When = "setup"
         self._lease: Lease | None = None
         self._leaking: Leaking | None = None
         #: a phase of the test has raised something
         self.failed: bool = False
-        #: the phase that is running: setup, body or teardown
-        self.in_phase: str = ""
         #: what teardowns of fixtures of a wider scope have raised, which met this test by chance
         self.not_of_the_test: list[BaseException] = []
         #: Ctrl-C and the like, on its way out of the event loop
         self._aside: list[BaseException] = []
 
     @contextmanager
-    def phase(self, what: str, *, headed: bool = True) -> Iterator[None]:
+    def phase(
+        self, what: Literal["setup", "body", "teardown"], *, headed: bool = True
+    ) -> Iterator[None]:
         """Bound a phase of the test by its time-out.
 
         :param headed: whether its failure is shown below a header with the test's name
         """
         __tracebackhide__ = True
-        self.in_phase = what
+        self.when = "call" if what == "body" else what
         # Fixtures of wider scope may be torn down at the end of any test.
         if not self.by_harness and not (what == "teardown" and held_fixtures):
             yield
@@ -87,7 +89,6 @@ class Run:
         mark, settings = self._mark, self._settings
         with self.guard.phase(
             f"the {what}" if headed else f"the {what} of {self.item.nodeid}",
-            whose=self.item.nodeid,
             timeout=settings.timeout if mark.timeout is None else mark.timeout,
             cancel_timeout=(
                 settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout
@@ -299,8 +300,14 @@ def current_run(config: pytest.Config) -> Run | None:
 def _guard_of(config: pytest.Config) -> Guard:
     guard = config.stash.get(_guard_key, None)
     if guard is None:
-        guard = config.stash[_guard_key] = Guard(lambda report: end_the_run(config, report))
+        guard = config.stash[_guard_key] = Guard(functools.partial(_end_the_run, config))
     return guard
+
+
+def _end_the_run(config: pytest.Config, report: str) -> NoReturn:
+    run = current_run(config)
+    assert run is not None, "a phase is guarded outside of a test"
+    end_the_run(run.item, run.when, report)
 
 
 def _is_of_anyio(item: pytest.Item) -> bool:

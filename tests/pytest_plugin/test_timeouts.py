@@ -241,10 +241,16 @@ def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stdout.fnmatch_lines(
+        [
+            "the body did not end within 0.3 s (harness_timeout)",
+            "*in test_it: time.sleep(1000)",
+            "FAILED *::test_it*",
+        ]
+    )
     result.stderr.fnmatch_lines(
         [
             "*::test_it*: the body did not end within 0.3 s (harness_timeout)",
-            "*in test_it: time.sleep(1000)",
             "*the process stops here.",
         ]
     )
