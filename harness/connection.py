@@ -73,7 +73,7 @@ class Connection:
         waiting = f", in {self.waiting}()" if self._busy else ""
         return (
             f"<Connection {self.id} {self.local_address} <- {self.remote_address} {self.state}, "
-            f"{self.bytes_in} bytes in, {self.bytes_out} out{waiting}>"
+            f"{self.bytes_in} B in, {self.bytes_out} B out{waiting}>"
         )
 
 

@@ -63,8 +63,8 @@ class LiveConnection:
         client, server = (remote, local) if self.is_accepted else (local, remote)
         parts = [
             "open" if record.state == "established" else record.state,
-            f"{record.bytes_in} bytes in",
-            f"{record.bytes_out} bytes out",
+            f"{_bytes(record.bytes_in)} in",
+            f"{_bytes(record.bytes_out)} out",
         ]
         if client and server:
             parts.append(f"{client} -> {server}")
@@ -73,6 +73,10 @@ class LiveConnection:
         if record.waiting is not None:
             parts.append(f"in {record.waiting}()")
         return ", ".join(parts)
+
+
+def _bytes(number: int) -> str:
+    return "1 byte" if number == 1 else f"{number} bytes"
 
 
 #: How many of a row of things that look alike are shown.

@@ -296,6 +296,19 @@ async def test_the_peer_of_a_servers_connection_and_of_a_client(harness):
     ) in tree.replace("\n    ", " ")
 
 
+@pytest.mark.harness
+async def test_one_byte_is_no_plural(harness):
+    async def echo(stream):
+        await stream.send(await stream.receive() + b"!")
+        await anyio.sleep_forever()
+
+    server = await harness.serve(echo)
+    client = await server.connect()
+    await client.send(b"x")
+    await harness.settle()
+    assert "connection 1 of server 'echo': open, 1 byte in, 2 bytes out" in wide_dump(harness)
+
+
 @pytest.mark.harness(transports=["unix"])
 async def test_a_unix_socket_without_a_name_is_known_by_its_connection(harness):
     async def echo(stream):
