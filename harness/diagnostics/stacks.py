@@ -240,20 +240,6 @@ def end_in_user_code(error: BaseException) -> None:
         last.tb_next = None
 
 
-def leave_user_frames(error: BaseException) -> None:
-    """Leave of the tracebacks of a group, and of what is in it, what begins in the user's code.
-
-    Of the group's own, also only what ends there: that a task group has raised it says its name.
-    A group that was made by the machinery alone is left without a traceback.
-    """
-    without_machinery(error)
-    if not isinstance(error, BaseExceptionGroup):
-        return
-    end_in_user_code(error)
-    for each in error.exceptions:
-        leave_user_frames(each)
-
-
 def format_frames(frames: Iterable[tuple[FrameType, int]], *, width: int) -> list[str]:
     """A line for each of ``frames``, none longer than ``width``: file, line, name, source.
 

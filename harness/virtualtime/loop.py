@@ -109,9 +109,10 @@ class LoopTime(Timeline):
         self._alarm = math.inf
         self._poll: select.poll | None = None
 
-    def attach(self, loop: asyncio.AbstractEventLoop, below: Any) -> None:
-        """Be the time of ``loop``; ``below`` has its methods as they are without this class."""
+    def attach(self, loop: Any) -> None:
+        """Be the time of ``loop``."""
         self._loop = loop
+        below = loop._below
         context = Context()  # one for all turns: making one for each would cost more than the turn
         self._call_below = functools.partial(below.call_soon, self._turn, context=context)
         self._call_below_from_thread = functools.partial(
@@ -335,6 +336,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     """Stands in front of a loop's own class."""
 
     _virtual: LoopTime
+    #: the methods of the loop below
+    _below: Any
 
     def time(self) -> float:
         return self._virtual.now()
@@ -386,7 +389,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         if self.get_task_factory() is not None:
-            return super().create_task(coro, **options)
+            made: asyncio.Task[Any] = self._below.create_task(coro, **options)
+            return made
         if self._virtual.closed:
             raise RuntimeError("Event loop is closed")
         return self._virtual.tasks.make(self, coro, **options)
@@ -401,7 +405,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         handle = asyncio.Handle(callback, args, self, context)
         virtual.incoming.append(handle)
         try:
-            super().call_soon_threadsafe(virtual.receive, context=Context())
+            self._below.call_soon_threadsafe(virtual.receive, context=Context())
         except RuntimeError:  # the loop is closed
             virtual.incoming.clear()
             raise
@@ -410,25 +414,25 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        submit = super().run_in_executor
+        submit = self._below.run_in_executor
         return hold_in_executor(self._virtual, submit, executor, func, *args)
 
     async def shutdown_default_executor(self, *args: Any) -> None:
         with Hold(self._virtual, "the end of the default executor"):
-            await super().shutdown_default_executor(*args)
+            await self._below.shutdown_default_executor(*args)
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         with self._in_flight(f"getaddrinfo({host!r}, {port!r})"):
-            return await super().getaddrinfo(host, port, **options)
+            return await self._below.getaddrinfo(host, port, **options)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
         with self._in_flight(f"getnameinfo({sockaddr!r})"):
-            return await super().getnameinfo(sockaddr, flags)
+            return await self._below.getnameinfo(sockaddr, flags)
 
     async def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
     ) -> Any:
-        connect = super().create_connection
+        connect = self._below.create_connection
         self._virtual.sockets_may_change()
         if host is None or _is_address(host):
             return await connect(protocol_factory, host, port, **options)
@@ -447,10 +451,14 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         return await connect(protocol_factory, host, port, **options)
 
     async def subprocess_exec(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
-        return await self._hold_process(super().subprocess_exec, args, protocol_factory, options)
+        return await self._hold_process(
+            self._below.subprocess_exec, args, protocol_factory, options
+        )
 
     async def subprocess_shell(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
-        return await self._hold_process(super().subprocess_shell, args, protocol_factory, options)
+        return await self._hold_process(
+            self._below.subprocess_shell, args, protocol_factory, options
+        )
 
     async def _hold_process(
         self, start: Any, args: tuple[Any, ...], protocol_factory: Any, options: Any
@@ -478,7 +486,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def _add_callback(self, handle: asyncio.Handle) -> None:
         # asyncio/base_events.py: what the selector found goes this way.
         self._virtual.touched()
-        super()._add_callback(handle)  # type: ignore[misc]
+        self._below._add_callback(handle)
 
     def run_forever(self) -> None:
         virtual = self._virtual
@@ -486,16 +494,16 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         virtual.thread_id = threading.get_ident()
         virtual.debug = self.get_debug()
         try:
-            super().run_forever()
+            self._below.run_forever()
         finally:
             virtual.thread_id = None
 
     def stop(self) -> None:
         self._virtual.stopping = True
-        super().stop()
+        self._below.stop()
 
     def close(self) -> None:
-        super().close()
+        self._below.close()
         self._virtual.close()
 
 
@@ -514,7 +522,7 @@ def _nothing(*args: Any, **options: Any) -> None:
 def _outward(name: str) -> Callable[..., Any]:
     def method(self: VirtualTimeLoop, *args: Any, **options: Any) -> Any:
         self._virtual.sockets_may_change()
-        return getattr(super(VirtualTimeLoop, self), name)(*args, **options)
+        return getattr(self._below, name)(*args, **options)
 
     method.__name__ = name
     return method
@@ -537,5 +545,6 @@ def virtual_loop(loop: asyncio.AbstractEventLoop, virtual: LoopTime) -> asyncio.
         _classes[below] = type(f"Virtual{below.__name__}", (VirtualTimeLoop, below), namespace)
     loop.__class__ = _classes[below]
     loop._virtual = virtual  # type: ignore[attr-defined]
-    virtual.attach(loop, super(VirtualTimeLoop, loop))
+    loop._below = super(VirtualTimeLoop, loop)  # type: ignore[attr-defined]
+    virtual.attach(loop)
     return loop

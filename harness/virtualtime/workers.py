@@ -244,11 +244,11 @@ def _send_message(original: Callable[..., Any], hook: Hook[Workers]) -> Callable
     def send_message_to_trio(token: Any, message: Any) -> Any:
         __tracebackhide__ = True
         hold = hold_of_thread()
+        before = None if hold is None else hold.suspended
         if hold is not None:
             # In the event loop the hold must be back before the thread is.
             answers = _Answers()
             object.__setattr__(message, "queue", answers)  # which is frozen
-            before = hold.suspended
             hold.suspended = lambda: not answers.answered or (before is not None and before())
         try:
             return original(token, message)

@@ -218,9 +218,7 @@ def test_a_time_out_of_code_that_blocks_names_the_users_line(
     cell = (f"--harness-backends={backend}", "--harness-transports=memory")
     result = run_pytest(*cell, "--tb=line")
     for line in (5, 9):
-        result.stdout.fnmatch_lines(
-            [f"*test_it.py:{line}: *the body did not end within 0.3 s*"]
-        )
+        result.stdout.fnmatch_lines([f"*test_it.py:{line}: *the body did not end within 0.3 s*"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="masks a POSIX signal")
