@@ -7,6 +7,7 @@ leave holes in a conversation that nobody sees, and waiting would let one client
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from anyio import (
     create_memory_object_stream,
     create_task_group,
     current_time,
+    fail_after,
 )
 from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
@@ -54,10 +56,14 @@ class ChatServer:
 
     :param max_line: bytes of one line
     :param queue_size: lines that may wait for one client before it is disconnected
+    :param idle_timeout: seconds that a client may say nothing before it has to go
     """
 
-    def __init__(self, *, max_line: int = 1024, queue_size: int = 1024) -> None:
+    def __init__(
+        self, *, max_line: int = 1024, queue_size: int = 1024, idle_timeout: float = math.inf
+    ) -> None:
         self._max_line = max_line
+        self._idle_timeout = idle_timeout
         self._queue_size = queue_size
         self._members: dict[str, Member] = {}
 
@@ -126,7 +132,10 @@ class ChatServer:
 
     async def _read_line(self, incoming: BufferedByteReceiveStream) -> str:
         try:
-            line = await incoming.receive_until(b"\n", self._max_line)
+            with fail_after(self._idle_timeout):
+                line = await incoming.receive_until(b"\n", self._max_line)
+        except TimeoutError:
+            raise RudeError("you have fallen asleep") from None
         except DelimiterNotFound:
             raise RudeError("the line is too long") from None
         if len(line) > self._max_line:  # a line that arrived in one piece is found nevertheless

@@ -1,18 +1,19 @@
 """The server: h11 knows HTTP/1.1, this module moves its bytes and calls the routes.
 
 Persistent connections, request bodies with a bound, responses of known length or chunked, HEAD,
-``Expect: 100-continue``. No limits in time: wrap :meth:`WebServer.handle` for those.
+``Expect: 100-continue``, and a limit to the time that a client takes for its next request.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import h11
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, move_on_after
 from anyio.abc import ByteStream
 
 #: Bytes of one request's body, if nothing else is said.
@@ -55,17 +56,26 @@ class WebServer:
     """Serves ``routes``, which maps ``"GET /path"`` to handlers. HEAD goes to the GET route.
 
     An exception in a route is answered with 500 and goes on to whoever runs the server.
+
+    :param idle_timeout: seconds until the next request has to be there, whole
     """
 
-    def __init__(self, routes: Mapping[str, Handler], *, max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Handler],
+        *,
+        max_body: int = MAX_BODY,
+        idle_timeout: float = math.inf,
+    ) -> None:
         self._routes = routes
         self._max_body = max_body
+        self._idle_timeout = idle_timeout
 
     async def handle(self, stream: ByteStream) -> None:
         """Serve one connection, request after request."""
         async with stream:
             with suppress(ClientGoneError):
-                await _Exchange(stream, self._max_body).serve(self._respond)
+                await _Exchange(stream, self._max_body, self._idle_timeout).serve(self._respond)
 
     async def _respond(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -83,15 +93,18 @@ class WebServer:
 class _Exchange:
     """The HTTP side of one connection."""
 
-    def __init__(self, stream: ByteStream, max_body: int) -> None:
+    def __init__(self, stream: ByteStream, max_body: int, idle_timeout: float) -> None:
         self._stream = stream
         self._max_body = max_body
+        self._idle_timeout = idle_timeout
         self._http = h11.Connection(h11.SERVER)
 
     async def serve(self, respond: Handler) -> None:
         while True:
+            request = None
             try:
-                request = await self._receive()
+                with move_on_after(self._idle_timeout):
+                    request = await self._receive()
             except h11.RemoteProtocolError as exc:
                 await self._refuse(exc.error_status_hint)
                 return
