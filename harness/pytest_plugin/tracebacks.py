@@ -7,14 +7,18 @@ user's code is taken off before pytest looks; ``--full-trace`` keeps it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
 import pytest
 
-from ..diagnostics import without_machinery
+from ..diagnostics import all_in, end_in_user_code, without_machinery
 from .run import current_run
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,6 +32,9 @@ def pytest_runtest_makereport(
     error = excinfo.value
     whole = error.__traceback__
     without_machinery(error)
+    for each in all_in(error):
+        if isinstance(each, BaseExceptionGroup):
+            end_in_user_code(each)  # that a task group has raised it says its name
     nothing_left = _last_shown(error.__traceback__) is None
     if nothing_left:
         error.__traceback__ = _last_shown(whole) or whole  # pytest cannot do without any

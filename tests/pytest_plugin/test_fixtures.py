@@ -108,12 +108,12 @@ def test_a_wider_fixture_that_has_ended_is_the_error_of_the_tests_that_use_it(
     result.stdout.fnmatch_lines(
         [
             "E *FixtureEnded: the fixture 'group' has ended before this test",
-            "E *the fixture: test_it.py:7",
-            "E *the cause: LookupError('the child crashed')",
-            "E *raised at test_it.py:5 in boom: raise LookupError(*)",
-            "E *A task group or cancel scope that it holds open over its yield was cancelled*",
-            "E *Mend the cause, or *",
-            "E *so that each test has its own",
+            "* the fixture: test_it.py:7",
+            "* the cause: LookupError('the child crashed')",
+            "* raised at test_it.py:5 in boom: raise LookupError(*)",
+            "* A task group or cancel scope that it holds open over its yield was cancelled*",
+            "* Mend the cause, or *",
+            "* so that each test has its own",
         ],
         consecutive=True,
     )

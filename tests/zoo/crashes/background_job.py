@@ -11,7 +11,7 @@ from anyio.abc import TaskStatus
 
 from harness import Harness
 
-FOUND = [r"^E +RuntimeError: coroutine raised StopIteration", r"^> .*next\(backends\)"]
+FOUND = [r"^E +RuntimeError: coroutine raised StopIteration", r"next\(backends\)"]
 
 
 async def buggy(names: Iterable[str], *, task_status: TaskStatus = TASK_STATUS_IGNORED) -> None:
