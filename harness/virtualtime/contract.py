@@ -55,8 +55,8 @@ class Timeline(abc.ABC):
         self.may_be_called: Callable[[], bool] = bool
         self._seen_outside: list[str] = []
         self.has_to_look_again = False
-        #: to be called when there may be new sockets
-        self.sockets_changed: Callable[[], object] = bool
+        #: there may be new sockets, or there are some that lead out: `outside` has to be asked
+        self.may_lead_out = False
         #: to be called after every jump
         self.followers: list[Callable[[], object]] = []
         #: what to do when all is blocked for ever
@@ -116,7 +116,7 @@ class Timeline(abc.ABC):
         self.has_to_look_again = False
         if self.holds and any(hold.is_active() for hold in list(self.holds)):
             return True
-        self._seen_outside = self.outside()
+        self._seen_outside = self.outside() if self.may_lead_out else []
         self.has_to_look_again = bool(self._seen_outside)
         return self.has_to_look_again
 

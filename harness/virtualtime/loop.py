@@ -236,7 +236,9 @@ class LoopTime(Timeline):
             for _ in range(TURNS_AT_ONCE):
                 if self.stopping or self.outward:
                     return
-                if not self._run_turn() and not self._pass_time():
+                if self.ready or self.incoming:
+                    self._run_turn()
+                elif not self._pass_time():
                     asleep = True
                     return
         finally:
@@ -250,39 +252,46 @@ class LoopTime(Timeline):
         while self.incoming:
             self.ready.append(self.incoming.popleft())
         ready, timers = self.ready, self.timers
-        if timers:
-            now = self.now()
-            while timers and timers[0][0] <= now:
-                handle = heapq.heappop(timers)[2]
-                handle._scheduled = False  # type: ignore[attr-defined]
-                if handle._cancelled:
-                    self.cancelled -= 1
-                else:
-                    ready.append(handle)
+        if timers and timers[0][0] <= (self.now() if self._rate else self._now):
+            self._fall_due()
         count = len(ready)
         if not count:
             return False
         self._turns += 1
         for _ in range(count):
-            handle = ready.popleft()  # type: ignore[assignment]
+            handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
-        if self._settling and self._settling[0][1] <= self._turns:
+        if self._settling:
             self._settled(lambda until: until <= self._turns, False)
         return True
+
+    def _fall_due(self) -> None:
+        """Put the timers whose time has come behind what is ready."""
+        timers, now = self.timers, self.now()
+        while timers and timers[0][0] <= now:
+            handle = heapq.heappop(timers)[2]
+            handle._scheduled = False  # type: ignore[attr-defined]
+            if handle._cancelled:
+                self.cancelled -= 1
+            else:
+                self.ready.append(handle)
 
     def _pass_time(self) -> bool:
         """Everything is blocked: let time go on; tell whether there is something to run then."""
         if self.stopping:
             return False
+        deadline = self.deadline()
+        if deadline <= self.now():
+            self._fall_due()
+            return True
         if self._settling:
             self._settled(lambda until: True, True)
             return True
-        deadline = self.deadline()
         if self._rate and not self.autojump and deadline < math.inf:
             self._wake_in(max(0.0, deadline - self.now()) / self._rate)
             return False
-        if self.is_held():
+        if (self.holds or self.may_lead_out) and self.is_held():
             if self.has_to_look_again:
                 self._wake_in(self.LOOK_AGAIN)
             return False
@@ -300,8 +309,7 @@ class LoopTime(Timeline):
 
     def sockets_may_change(self) -> None:
         """The loop gets to do with the world outside."""
-        self.outward = True
-        self.sockets_changed()
+        self.outward = self.may_lead_out = True
 
     def touched(self) -> None:
         """The loop below has something to run that is not from here."""
@@ -493,6 +501,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         virtual.stopping = False
         virtual.thread_id = threading.get_ident()
         virtual.debug = self.get_debug()
+        virtual.ask()
         try:
             self._below.run_forever()
         finally:

@@ -34,6 +34,11 @@ Identity = tuple[int, int]
 
 _ANY_HOST = ("0.0.0.0", "::")
 
+CONNECTED = "connected"
+LISTENING = "listening"
+#: It only keeps an address, or is about to connect.
+UNCONNECTED = "unconnected"
+
 
 class Outside:
     """Tells of connections that lead out of an event loop."""
@@ -43,10 +48,11 @@ class Outside:
         #: sockets that other threads have made
         self._foreign: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._thread = 0
-        self._changed = False
         #: descriptors that are known not to lead out
         self._settled: dict[int, Identity] = {}
         self._leading_out: dict[int, _End] = {}
+        #: whether there is a socket that may still connect
+        self._pending = False
 
     def begin(self) -> None:
         if not hasattr(select, "poll"):
@@ -55,30 +61,26 @@ class Outside:
         self._settled = dict(_open_sockets())
         _socket_init.listen(self)
         self._timeline.outside = self.look
-        self._timeline.sockets_changed = self.changed
 
     def end(self) -> None:
         _socket_init.leave(self)
-
-    def changed(self) -> None:
-        """There may be new sockets."""
-        self._changed = True
 
     def made(self, made: socket.socket) -> None:
         """Python has made a socket, or an object for one."""
         if threading.get_ident() != self._thread:
             self._foreign.add(made)
-        self._changed = True
+        self._timeline.may_lead_out = True
 
     def look(self) -> list[str]:
         """The connections that lead out of the loop and may still bring something, in words."""
-        if self._changed or self._leading_out:
-            self._changed = False
-            self._scan()
+        self._timeline.may_lead_out = False
+        self._scan()
+        self._timeline.may_lead_out |= bool(self._leading_out) or self._pending
         return [end.in_words() for fd, end in self._leading_out.items() if _may_bring(fd)]
 
     def _scan(self) -> None:
         self._leading_out = {}
+        self._pending = False
         sockets = dict(_open_sockets())
         settled, self._settled = self._settled, {}
         fresh = []
@@ -97,9 +99,11 @@ class Outside:
         outside = [end for fd, end in ends.items() if fd in foreign]
         for fd in ours:
             end = ends.get(fd)
-            if end is None or not end.is_connected:
-                continue  # it may be, next time
-            if end.leads_to(inside) and not end.leads_to(outside):
+            if end is None or end.state == LISTENING:
+                self._settled[fd] = sockets[fd]
+            elif end.state == UNCONNECTED:
+                self._pending = True
+            elif end.leads_to(inside) and not end.leads_to(outside):
                 self._settled[fd] = sockets[fd]
             else:
                 self._leading_out[fd] = end
@@ -114,10 +118,11 @@ class _End:
     peer: Any
     #: the process of the peer, where the kernel tells it
     pid: int | None
-    is_connected: bool
+    state: str
 
     def leads_to(self, others: list[_End]) -> bool:
         """Whether the other end is, or was accepted by, one of ``others``."""
+        others = [other for other in others if other.state != UNCONNECTED]
         if self.family != _UNIX:
             return any(
                 other.local == self.peer
@@ -176,10 +181,10 @@ def _end_of(fd: int) -> _End | None:
         try:
             peer = _address(view.getpeername())
         except OSError:
-            if not view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return None  # it may only keep an address, or be about to connect
-            return _End(view.family, local, None, None, is_connected=False)
-        return _End(view.family, local, peer, _pid_of_peer(view), is_connected=True)
+            if view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return _End(view.family, local, None, None, LISTENING)
+            return _End(view.family, local, None, None, UNCONNECTED)
+        return _End(view.family, local, peer, _pid_of_peer(view), CONNECTED)
     except OSError:
         return None
     finally:
