@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import trio
+from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import current_trio_token
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -43,7 +44,7 @@ class TrioTime(Timeline):
 
     def deadline(self) -> float:
         # `current_statistics()` has it as a difference, which is not exact.
-        return float(_runner().deadlines.next_deadline())
+        return float(_deadlines().next_deadline())
 
     @property
     def rate(self) -> float:
@@ -75,10 +76,16 @@ class TrioTime(Timeline):
     def _pass_time(self) -> None:
         """Called by trio when every task is blocked."""
         deadline = self.deadline()
-        if self.is_held():
+        if (self.holds or self.may_lead_out) and self.is_held():
             self._wait(self.LOOK_AGAIN if self.has_to_look_again else math.inf)
         elif self.autojump and deadline < math.inf:
-            self.jump_to(max(deadline, self.now()))
+            clock = self.clock
+            if clock._rate or deadline < clock._virtual_base:
+                self.jump_to(max(deadline, self.now()))
+            else:
+                clock._virtual_base = deadline
+                if self.followers:
+                    self.follow()
         elif self.clock.rate and deadline < math.inf:
             self._wait(math.inf)
         else:
@@ -105,7 +112,6 @@ class _Waker(trio.abc.Instrument):
         self._time.resume()
 
 
-def _runner() -> Any:
-    from trio._core._run import GLOBAL_RUN_CONTEXT
-
-    return GLOBAL_RUN_CONTEXT.runner
+def _deadlines() -> Any:
+    """trio's heap of deadlines (``trio/_core/_run.py``, ``Runner.deadlines``)."""
+    return GLOBAL_RUN_CONTEXT.runner.deadlines
