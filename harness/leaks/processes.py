@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import weakref
@@ -14,12 +12,10 @@ from typing import Any, ClassVar
 from ..backends import current_library
 from ..diagnostics.stacks import Place
 from ..hooks import Hook
+from .children import kill, with_descendants
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .descriptors import transports_and_servers
 from .places import NOBODYS, described, here, on_behalf_of
-
-#: What ends a process at once; Windows has one way to end one.
-KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def _popen(
@@ -144,13 +140,11 @@ class Processes(Kind):
         return suspects
 
     def put_away(self, keys: Collection[Hashable]) -> None:
-        """Kill them; the event loop, or who has made them, gets to know as of any end."""
+        """Kill them, with what they have started in turn; who has made them gets to know as of any end."""
         found = {key[1] for key in keys if isinstance(key, tuple) and key[0] == "process"}
         if not found:
             return
-        for pid in found - {None}:
-            with contextlib.suppress(OSError):
-                os.kill(pid, KILL)
+        kill(with_descendants(found - {None}))
         for each in transports_and_servers():
             if hasattr(each, "get_pid") and each.get_pid() in found:
                 each.close()

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 import pytest
 
 from ..diagnostics import format_threads
+from .leftovers import release_everything
 
 #: What a part of a test is called in pytest's reports.
 When = Literal["setup", "call", "teardown"]
@@ -45,6 +46,7 @@ def end_the_run(item: pytest.Item, when: When, report: str) -> NoReturn:
         file=sys.stderr,
         flush=True,
     )
+    release_everything()
     os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
@@ -115,4 +117,5 @@ def end_without_threads(config: pytest.Config) -> None:
         file=sys.stderr,
         flush=True,
     )
+    release_everything()
     os._exit(config.stash.get(exit_status_key, int(pytest.ExitCode.INTERNAL_ERROR)))

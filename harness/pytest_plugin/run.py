@@ -23,6 +23,7 @@ from .ending import When, end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
 from .leaking import Leaking
 from .lease import Lease, WayIn
+from .leftovers import know_others
 from .loops import loops_key
 from .matrix import marker_of_run
 from .options import Marked, Settings, settings_key
@@ -300,6 +301,7 @@ def current_run(config: pytest.Config) -> Run | None:
 def _guard_of(config: pytest.Config) -> Guard:
     guard = config.stash.get(_guard_key, None)
     if guard is None:
+        know_others()
         guard = config.stash[_guard_key] = Guard(functools.partial(_end_the_run, config))
     return guard
 

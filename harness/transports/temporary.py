@@ -48,6 +48,7 @@ def purpose_of(directory: str) -> str | None:
 
 
 @atexit.register
-def _remove_all() -> None:
+def remove_all() -> None:
+    """Remove everything that is still there; from any thread, and whatever cannot be removed."""
     for directory in list(_made):
         remove_directory(directory)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,5 +144,68 @@ def test_nothing_is_left(folder: Path, tmp_path: Path, backend: str, seed: int) 
     assert process.returncode == expected, output
     said = {"crash": "crashed", "time-out": "did not end within", "ctrl-c": "KeyboardInterrupt"}
     assert said[ends] in output
+    assert left == []
+    assert list(folder.iterdir()) == []
+
+
+#: Tests that nothing can end, each with a transport that has files, and a process.
+STUCK = {
+    "a loop that cannot end": """
+        while True:
+            try:
+                await anyio.sleep(1000)
+            except BaseException:
+                pass
+    """,
+    "code that blocks": """
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+    """,
+    "a thread": """
+        await anyio.to_thread.run_sync(threading.Event().wait)
+    """,
+}
+
+
+@pytest.mark.parametrize("how", STUCK)
+def test_nothing_is_left_when_the_process_has_to_end(
+    folder: Path, tmp_path: Path, backend: str, how: str
+) -> None:
+    (tmp_path / "tox.ini").write_text("[pytest]\nharness_cancel_timeout = 0.2")
+    (tmp_path / "test_it.py").write_text(
+        "import anyio, os, pytest, subprocess, sys, threading, time\n\n"
+        "@pytest.mark.harness(timeout=0.5)\n"
+        "async def test_it(harness):\n"
+        "    async def handler(stream): await stream.receive()\n"
+        "    await harness.serve(handler)\n"
+        "    subprocess.Popen(['sh', '-c', 'sleep 1000; true'])\n"
+        f"{textwrap.indent(textwrap.dedent(STUCK[how]), '    ')}"
+    )
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
+            *NO_RIVALS,
+            *(f"--harness-backends={backend}", "--harness-transports=unix", "test_it.py"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        # Not to the end of what it writes: a process that is left would keep that open.
+        code = process.wait(timeout=BOUND)
+        left = of_session(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        output = process.communicate()[0].decode()
+    assert code in (1, 3), output
+    assert "the process stops here" in output or "The process ends without them" in output
     assert left == []
     assert list(folder.iterdir()) == []
