@@ -140,7 +140,7 @@ class Processes(Kind):
         return suspects
 
     def put_away(self, keys: Collection[Hashable]) -> None:
-        """Kill them, with what they have started in turn; who has made them gets to know as of any end."""
+        """Kill them, with what they have started; the event loop gets to know as of any end."""
         found = {key[1] for key in keys if isinstance(key, tuple) and key[0] == "process"}
         if not found:
             return

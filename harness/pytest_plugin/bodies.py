@@ -259,23 +259,30 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     __tracebackhide__ = True
     settings = pyfuncitem.config.stash[settings_key]
     run = current_run(pyfuncitem.config)
-    if run is None or not run.looks or "anyio_backend" not in pyfuncitem.funcargs:
+    if run is None or not run.looks:
         return (yield)
     test = pyfuncitem.obj
     if hasattr(test, "hypothesis"):
         if not run.by_harness:
             return (yield)
         inner = _original(test.hypothesis.inner_test)
-        if not iscoroutinefunction(inner):
-            return (yield)
-        run.lease(pyfuncitem.funcargs["anyio_backend"])
         before = test.hypothesis.inner_test
-        test.hypothesis.inner_test = _watched_example(inner, pyfuncitem, settings, run)
+        if not iscoroutinefunction(inner):
+            test.hypothesis.inner_test = _bounded_example(before, run)
+        elif "anyio_backend" in pyfuncitem.funcargs:
+            run.lease(pyfuncitem.funcargs["anyio_backend"])
+            test.hypothesis.inner_test = _watched_example(inner, pyfuncitem, settings, run)
+        else:
+            return (yield)
+        run.example = {}
         try:
             return (yield)
         finally:
+            run.example = None
             test.hypothesis.inner_test = before
             run.raise_aside()
+    if "anyio_backend" not in pyfuncitem.funcargs:
+        return (yield)
     if not iscoroutinefunction(test):
         return (yield)
     if not run.by_harness:
@@ -341,16 +348,31 @@ def _watched_example(inner: Body, item: pytest.Function, settings: Settings, run
     @functools.wraps(inner)
     async def example(**arguments: Any) -> None:
         __tracebackhide__ = True
+        given = {name: arguments[name] for name in arguments if name not in item.funcargs}
         if "harness" not in arguments:
-            await inner(**arguments)
+            with run.as_example(given):
+                await inner(**arguments)
             return
         funcargs = item.funcargs
         async with open_like(
             settings, item, funcargs["anyio_backend"], funcargs["transport"]
         ) as arguments["harness"]:
-            await inner(**arguments)
+            with run.as_example(given):
+                await inner(**arguments)
 
     return _watched(example, item, settings, run)
+
+
+def _bounded_example(inner: Callable[..., Any], run: Run) -> Callable[..., Any]:
+    """One example of a Hypothesis test that is not async."""
+
+    @functools.wraps(inner)
+    def example(*args: Any, **arguments: Any) -> Any:
+        __tracebackhide__ = True
+        with run.interrupts_aside(), run.as_example(arguments):
+            return inner(*args, **arguments)
+
+    return example
 
 
 def _original(test: Body) -> Body:

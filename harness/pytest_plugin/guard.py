@@ -57,6 +57,8 @@ class Phase:
         self.undelivered: BaseException | None = None
         #: what was raised in the middle of its code, which may have caught it
         self.thrown: BaseException | None = None
+        #: what says that it did not end in time
+        self.time_outs: list[pytest.fail.Exception] = []
 
 
 class Guard:
@@ -109,6 +111,22 @@ class Guard:
         __tracebackhide__ = True
         if self._phase is not None:
             self._raise_undelivered(self._phase)
+
+    def time_out_in(self, error: BaseException) -> pytest.fail.Exception | None:
+        """``error``, if it says that the phase that is running did not end in time."""
+        found = [] if self._phase is None else self._phase.time_outs
+        return next((each for each in found if each is error), None)
+
+    def between_examples(self) -> None:
+        """Raise also what was raised in the middle of code that has caught it.
+
+        Hypothesis catches a time-out that comes where it makes an example, and tries again.
+        """
+        __tracebackhide__ = True
+        self.between_steps()
+        if self._phase is not None and self._phase.thrown is not None:
+            error, self._phase.thrown = self._phase.thrown, None
+            raise error
 
     def _raise_undelivered(self, phase: Phase) -> None:
         __tracebackhide__ = True
@@ -201,7 +219,7 @@ class Guard:
             elif monotonic() >= phase.deadline:
                 self.timed_out = True
                 self._end(phase, partial(self._timed_out, phase))
-                phase.deadline = monotonic() + phase.timeout  # the next step gets its own
+                phase.deadline = monotonic() + phase.timeout  # what is torn down gets its own
             self._attentive = False
 
     def _changed(self) -> None:
@@ -211,12 +229,14 @@ class Guard:
     def _timed_out(self, phase: Phase, blocked: bool) -> BaseException:
         way_in = self._way_in
         held_by = [] if way_in is None else way_in.held_by()
-        return pytest.fail.Exception(
+        error = pytest.fail.Exception(
             f"{phase.what} did not end within {phase.timeout:g} s (harness_timeout)\n"
             + describe(None if way_in is None else way_in.view, blocked=blocked)
             + "".join(f"\nvirtual time is held by {each}" for each in held_by),
             pytrace=False,
         )
+        phase.time_outs.append(error)
+        return error
 
     def _end(
         self, phase: Phase, error: Callable[[bool], BaseException], *, bounded: bool = True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import reprlib
 import sys
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal, NoReturn
+from unittest import SkipTest
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -70,6 +72,8 @@ class Run:
         self.failed: bool = False
         #: what teardowns of fixtures of a wider scope have raised, which met this test by chance
         self.not_of_the_test: list[BaseException] = []
+        #: if the body is many examples, the arguments of the last one
+        self.example: dict[str, Any] | None = None
         #: Ctrl-C and the like, on its way out of the event loop
         self._aside: list[BaseException] = []
 
@@ -208,7 +212,7 @@ class Run:
         """Around a step, in the event loop: what a test is told of that its code cannot see."""
         __tracebackhide__ = True
         way_in = self.entered_loop()
-        with self.made_for(scope), self._interrupts_aside(), self._unblocked(way_in):
+        with self.made_for(scope), self.interrupts_aside(), self._unblocked(way_in):
             yield
 
     @contextmanager
@@ -237,7 +241,7 @@ class Run:
             warnings.warn(f"{self.item.nodeid} {each}", LoopBlockedWarning, stacklevel=2)
 
     @contextmanager
-    def _interrupts_aside(self) -> Iterator[None]:
+    def interrupts_aside(self) -> Iterator[None]:
         """Put aside what ends the whole run, to be raised outside of the event loop.
 
         On asyncio, a ``KeyboardInterrupt`` that leaves the task of AnyIO's runner ends it for good,
@@ -248,10 +252,27 @@ class Run:
         try:
             yield
         except BaseException as exc:
-            if not is_final(exc):
+            time_out = self.guard.time_out_in(exc) if self.example is not None else None
+            if time_out is not None:
+                time_out.msg = f"{time_out.msg}\nin the example {self._example_in_words()}"
+            elif not is_final(exc):
                 raise
             self._aside.append(exc)
-            raise Interrupted(f"interrupted by {exc!r}") from None
+            stands_for_it = Interrupted if self.example is None else NoMoreExamples
+            raise stands_for_it(f"interrupted by {exc!r}") from None
+
+    @contextmanager
+    def as_example(self, arguments: dict[str, Any]) -> Iterator[None]:
+        """Around one of the many examples that are the body of a test of Hypothesis."""
+        __tracebackhide__ = True
+        self.example = arguments
+        self.guard.between_examples()
+        yield
+        self.guard.between_examples()
+
+    def _example_in_words(self) -> str:
+        given = {} if self.example is None else self.example
+        return ", ".join(f"{name}={reprlib.repr(value)}" for name, value in given.items())
 
     def raise_aside(self) -> None:
         """Raise what was put aside, if there is something."""
@@ -287,6 +308,15 @@ class LoopBlockedWarning(UserWarning):
 
 class Interrupted(Exception):
     """Stands, inside of the event loop, for what is raised outside of it."""
+
+
+class NoMoreExamples(Interrupted, SkipTest):
+    """The same for one example of a test of Hypothesis.
+
+    Hypothesis takes a time-out, as any failure, for something to be found again with a smaller
+    example; only what skips the whole test ends it (hypothesis/core.py,
+    ``skip_exceptions_to_reraise``).
+    """
 
 
 _guard_key: pytest.StashKey[Guard] = pytest.StashKey()

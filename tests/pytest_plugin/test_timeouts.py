@@ -371,3 +371,101 @@ def test_a_debugger_stops_the_clock(
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
     result.assert_outcomes(passed=1)
+
+
+def test_a_time_out_ends_all_examples_of_hypothesis(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """The time is that of all examples, and none is tried again to find a smaller one."""
+    pytest.importorskip("hypothesis")
+    pytester.makepyfile(
+        """
+        import anyio, pytest, time
+        from hypothesis import HealthCheck, given, settings, strategies as st
+
+        hangs, caught, slow = [], [], []
+        bounded = pytest.mark.harness(timeout=0.5)
+        examples = settings(
+            max_examples=50,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+
+        @examples
+        @bounded
+        @given(n=st.integers(0, 9))
+        async def test_waits(harness, n):
+            if n > 3:
+                hangs.append(n)
+                await anyio.sleep_forever()
+
+        @examples
+        @bounded
+        @given(n=st.integers(0, 9))
+        async def test_blocks(harness, n):
+            if n > 3:
+                hangs.append(n)
+                time.sleep(1000)
+
+        @examples
+        @bounded
+        @given(n=st.integers(0, 9))
+        def test_sync(n):
+            if n > 3:
+                hangs.append(n)
+                time.sleep(1000)
+
+        @examples
+        @bounded
+        @given(n=st.integers(0, 9))
+        async def test_catches_it(harness, n):
+            if n > 3:
+                caught.append(n)
+                try:
+                    time.sleep(1000)
+                except BaseException:
+                    pass
+
+        @examples
+        @bounded
+        @given(n=st.integers())
+        async def test_slow(harness, n):
+            slow.append(n)
+            await anyio.sleep(0.2)
+
+        def test_each_once(pytestconfig):
+            assert len(hangs) == 3
+            assert len(caught) == 1
+            assert len(slow) < 4
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(failed=5, passed=1)
+    for name in ("waits", "blocks", "sync", "catches_it", "slow"):
+        result.stdout.fnmatch_lines(
+            [f"the body of *::test_{name}* did not end within 0.5 s *", "in the example n=*"]
+        )
+
+
+def test_ctrl_c_ends_all_examples_of_hypothesis(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytest.importorskip("hypothesis")
+    pytester.makepyfile(
+        """
+        import anyio, pytest, signal
+        from hypothesis import HealthCheck, given, settings, strategies as st
+
+        @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(n=st.integers(0, 9))
+        async def test_it(harness, n):
+            if n > 3:
+                print("interrupted")
+                signal.raise_signal(signal.SIGINT)
+                await anyio.sleep_forever()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-s")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert result.stdout.str().count("interrupted") == 1
