@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -38,6 +39,9 @@ def children() -> frozenset[int]:
     return frozenset(_of_each_thread() if FILE_OF_CHILDREN else _of_all_processes())
 
 
+#: Whether children can be listed at all.
+CAN_LIST = sys.platform == "linux" and os.path.exists("/proc/self/stat")
+
 #: Whether the kernel lists the children of each thread (CONFIG_PROC_CHILDREN), which is quick.
 #: Without that, every process of the machine is looked at: about half a millisecond for a hundred.
 FILE_OF_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
@@ -66,6 +70,29 @@ def _every_process() -> Iterator[tuple[int, int]]:
                 # "pid (name) state parent ...", and the name may have anything in it
                 status = _read(f"/proc/{name}/stat").rpartition(b")")[2]
                 yield int(name), int(status.split(None, 2)[1])
+
+
+def ticks() -> int:
+    """The time in which the system says when a process has started: hundredths of a second."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def started(pid: int) -> int:
+    """When a process has started, in :func:`ticks`; 0 if it is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
+    return 0
+
+
+def command_of(pid: int) -> str:
+    """What a process runs, in words."""
+    with contextlib.suppress(OSError):
+        line = _read(f"/proc/{pid}/cmdline")
+        if line and line == _read("/proc/self/cmdline"):
+            return "a fork of this process"
+        if line:
+            return line.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    return "nothing is known of what it runs"
 
 
 def with_descendants(processes: Iterable[int]) -> frozenset[int]:

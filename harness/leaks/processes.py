@@ -1,10 +1,17 @@
-"""Child processes that run, or that have ended and that nobody has waited for."""
+"""Child processes that run, or that have ended and that nobody has waited for.
+
+What Python starts is heard of when it is started. What else there is at the end, of a library in C,
+is seen because it is a child of this process that has started after the test. To ask whether there
+is any child costs a microsecond. To list them may cost half a millisecond (:mod:`.children`); where
+it does, nobody looks as long as a child that is known of can be what there is.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, ClassVar
@@ -12,7 +19,18 @@ from typing import Any, ClassVar
 from ..backends import current_library
 from ..diagnostics.stacks import Place
 from ..hooks import Hook
-from .children import kill, with_descendants
+from .children import (
+    CAN_LIST,
+    FILE_OF_CHILDREN,
+    children,
+    command_of,
+    has_children,
+    helpers_of_multiprocessing,
+    kill,
+    started,
+    ticks,
+    with_descendants,
+)
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .descriptors import transports_and_servers
 from .places import NOBODYS, described, here, on_behalf_of
@@ -33,6 +51,64 @@ def _popen(
 _made_by_popen: Hook[Callable[[int, Any, Place | None], None]] = Hook(
     subprocess.Popen, "__init__", _popen
 )
+
+
+def _posix_spawn(
+    original: Callable[..., Any], hook: Hook[Callable[[int, Any, Place | None], None]]
+) -> Callable[..., Any]:
+    def posix_spawn(path: Any, argv: Any, *args: Any, **options: Any) -> int:
+        argv = list(argv)
+        pid: int = original(path, argv, *args, **options)
+        place = here()
+        for listener in hook.listeners:
+            listener(pid, argv, place)
+        return pid
+
+    return posix_spawn
+
+
+_made_by_spawn: tuple[Hook[Callable[[int, Any, Place | None], None]], ...] = tuple(
+    Hook(os, name, _posix_spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)
+)
+
+
+class _Forks(threading.local):
+    """Tells whoever listens of what this process forks.
+
+    Not by a replacement of ``os.fork``: Python warns of it at the line that calls it.
+    """
+
+    listeners: ClassVar[list[Processes]] = []
+    _registered: ClassVar[bool] = False
+    before: frozenset[int] = frozenset()
+
+    def listen(self, listener: Processes) -> None:
+        if not self._registered and hasattr(os, "register_at_fork"):
+            # For good: there is no way to take it back.
+            type(self)._registered = True
+            os.register_at_fork(before=self._before, after_in_parent=self._after)
+        self.listeners.append(listener)
+
+    def leave(self, listener: Processes) -> None:
+        if listener in self.listeners:
+            self.listeners.remove(listener)
+
+    def _before(self) -> None:
+        if self.listeners:
+            self.before = children()
+
+    def _after(self) -> None:
+        if self.listeners:
+            place, whose = here(), owner.get()
+            for pid in children() - self.before:
+                for listener in self.listeners:
+                    listener.on_fork(pid, place, whose)
+
+
+_forks = _Forks()
+
+#: Children that were there before the test that was the last to look; most are still.
+_old: set[int] = set()
 
 
 def _open_process(original: Callable[..., Any], hook: Hook[Any]) -> Callable[..., Any]:
@@ -74,7 +150,7 @@ def _multiprocessing() -> Hook[Any] | None:
 
 
 class Processes(Kind):
-    """Processes started by ``subprocess``, by the event loop, or by ``multiprocessing``."""
+    """Processes started by Python, by the event loop, or by a library."""
 
     names: ClassVar[tuple[str, ...]] = ("process",)
 
@@ -82,6 +158,9 @@ class Processes(Kind):
         super().__init__(test)
         #: by process id: what it runs, and which line started it
         self._made: dict[int, tuple[str, Place | None]] = {}
+        #: process ids of what others have made meanwhile
+        self._of_others: set[int] = set()
+        self._began = 0
         self._before: set[Any] = set()
         self._during: set[Any] = set()
         self._multi: weakref.WeakKeyDictionary[Any, tuple[Place | None, Owner | None]] = (
@@ -90,8 +169,12 @@ class Processes(Kind):
         self._listener = self._on_popen
 
     def start(self) -> None:
+        self._began = ticks() if CAN_LIST else 0
         self._before = _multiprocesses()
         _made_by_popen.listen(self._listener)
+        for hook in _made_by_spawn:
+            hook.listen(self._listener)
+        _forks.listen(self)
         multiprocessing = _multiprocessing()
         if multiprocessing is not None:
             multiprocessing.listen(self)
@@ -110,6 +193,7 @@ class Processes(Kind):
 
     def exempt_end(self) -> None:
         self._before |= _multiprocesses() - self._during
+        self._of_others |= children() - set(self._made)
 
     def _on_popen(self, pid: int, args: Any, place: Place | None) -> None:
         whole = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
@@ -124,13 +208,25 @@ class Processes(Kind):
         """Process ``pid`` was started."""
         if self.mine(whose) and place is not NOBODYS:
             self._made[pid] = name, place
+        else:
+            self._of_others.add(pid)
+            self._made.pop(pid, None)  # of a fork of which was heard first
+
+    def on_fork(self, pid: int, place: Place | None, whose: Owner | None) -> None:
+        """Process ``pid`` was forked; more may be heard of it."""
+        self.made_process(pid, "", place, whose)
 
     def look(self) -> Suspects:
         suspects: Suspects = {}
         for pid, (name, place) in list(self._made.items()):
             state = _state(pid)
             if state is not None:
+                name = name or command_of(pid)
                 suspects["process", pid] = _describe(f"{pid} ({name})", state, place)
+        for pid in self._of_libraries():
+            suspects["process", pid] = _describe(
+                f"{pid} ({command_of(pid)})", _state(pid) or "is running", None
+            )
         for process in _multiprocesses() - self._before:
             place, whose = self._multi.get(process, (None, None))
             state = _state(process.pid)
@@ -138,6 +234,21 @@ class Processes(Kind):
                 name = f"{process.pid} ({process.name})"
                 suspects["process", process.pid] = _describe(name, state, place)
         return suspects
+
+    def _of_libraries(self) -> list[int]:
+        """Children of which nothing was heard."""
+        if not CAN_LIST or not has_children():
+            return []
+        known = {*self._made, *self._of_others, *_old, *helpers_of_multiprocessing()}
+        known.update(process.pid for process in _multiprocesses())
+        if not FILE_OF_CHILDREN and any(_state(pid) is not None for pid in known if pid):
+            return []
+        there = children()
+        # Ticks are long: what has started in the one in which the test did may be older.
+        found = [pid for pid in there - known if started(pid) > self._began]
+        _old.intersection_update(there)
+        _old.update(there.difference(found, self._made))
+        return found
 
     def put_away(self, keys: Collection[Hashable]) -> None:
         """Kill them, with what they have started; the event loop gets to know as of any end."""
@@ -153,7 +264,10 @@ class Processes(Kind):
         return self.look()
 
     def stop(self) -> None:
-        _made_by_popen.leave(self._listener)
+        for each in (_made_by_popen, *_made_by_spawn):
+            each.leave(self._listener)
+        _forks.leave(self)
+        _old.update(pid for pid in self._of_others if _state(pid) is not None)
         for hook in (_opened_by_trio, _made_by_multiprocessing):
             if hook is not None:
                 hook.leave(self)

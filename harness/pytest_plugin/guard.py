@@ -58,7 +58,7 @@ class Phase:
         #: what was raised in the middle of its code, which may have caught it
         self.thrown: BaseException | None = None
         #: what says that it did not end in time
-        self.time_outs: list[pytest.fail.Exception] = []
+        self.time_outs: list[Any] = []
 
 
 class Guard:
@@ -112,7 +112,7 @@ class Guard:
         if self._phase is not None:
             self._raise_undelivered(self._phase)
 
-    def time_out_in(self, error: BaseException) -> pytest.fail.Exception | None:
+    def time_out_in(self, error: BaseException) -> Any:
         """``error``, if it says that the phase that is running did not end in time."""
         found = [] if self._phase is None else self._phase.time_outs
         return next((each for each in found if each is error), None)

@@ -13,6 +13,8 @@ import anyio.to_process
 import pytest
 from leak_driver import leaks_of, line_of, the_one
 
+from harness.leaks.children import children, helpers_of_multiprocessing, kill, ticks
+
 CAT = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
 
@@ -84,3 +86,93 @@ def test_the_processes_that_anyio_keeps(backend):
         assert await anyio.to_process.run_sync(abs, -1) == 1
 
     assert leaks_of(backend, twin) == []
+
+
+def wait_for(pid):
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_spawn"), reason="POSIX")
+def test_a_process_of_posix_spawn(backend):
+    async def leak():
+        nonlocal pid
+        pid = os.posix_spawn(CAT[0], CAT, os.environ, file_actions=stdin)  # made  # noqa: ASYNC221
+
+    near, far = os.pipe()
+    stdin = [(os.POSIX_SPAWN_DUP2, near, 0), (os.POSIX_SPAWN_CLOSE, far)]
+    pid = None
+    leaks = leaks_of(backend, leak)
+    the_one(leaks, "process", f"{pid} ({' '.join(CAT)}) is running", line_of(leak, "# made"))
+    wait_for(pid)
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork(backend):
+    async def leak():
+        nonlocal pid
+        pid = os.fork()  # made here
+        if pid == 0:
+            os.read(near, 1)
+            os._exit(0)
+
+    near, far = os.pipe()
+    pid = None
+    leaks = leaks_of(backend, leak)
+    the_one(leaks, "process", "(a fork of this process) is running", line_of(leak, "# made"))
+    wait_for(pid)
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_process_that_a_library_in_c_has_started(backend):
+    """What is seen in no other way than that it is there."""
+
+    async def leak():
+        nonlocal pid
+        begin = ticks()
+        while ticks() <= begin + 1:  # the system knows when it started by these
+            await anyio.lowlevel.checkpoint()
+        pid = posix_spawn(CAT[0], CAT, os.environ, file_actions=stdin)
+
+    posix_spawn = os.posix_spawn  # before it is watched
+    near, far = os.pipe()
+    stdin = [(os.POSIX_SPAWN_DUP2, near, 0), (os.POSIX_SPAWN_CLOSE, far)]
+    pid = None
+    leaks = leaks_of(backend, leak)
+    the_one(leaks, "process", f"{pid} ({' '.join(CAT)}) is running", None)
+    wait_for(pid)
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_processes_that_are_nobodys_leak(backend):
+    async def fixture():
+        nonlocal of_fixture
+        of_fixture = posix_spawn(CAT[0], CAT, os.environ, file_actions=stdin)
+
+    async def twin():
+        assert await anyio.to_process.run_sync(abs, -1) == 1
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(abs, (-1,)) == 1
+        wait_for(os.posix_spawn(CAT[0], [CAT[0], "-c", ""], os.environ))  # noqa: ASYNC221
+
+    posix_spawn = os.posix_spawn
+    near, far = os.pipe()
+    stdin = [(os.POSIX_SPAWN_DUP2, near, 0), (os.POSIX_SPAWN_CLOSE, far)]
+    earlier = posix_spawn(CAT[0], CAT, os.environ, file_actions=stdin)
+    of_fixture = None
+    try:
+        for _ in range(2):  # some of it is known the second time
+            assert leaks_of(backend, twin, before=fixture) == []
+    finally:
+        os.close(near)
+        os.close(far)
+        kill(children() - helpers_of_multiprocessing())
+        for pid in (earlier, of_fixture):
+            wait_for(pid)
