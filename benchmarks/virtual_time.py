@@ -5,8 +5,8 @@
 
 Three workloads: one task that sleeps, a hundred that sleep for different times, and two that hand
 one another a token between their sleeps. The peers are looptime, async-solipsism and aiotools on
-asyncio, and trio's own MockClock. Each line is a ratio: the harness's rate by the peer's, above 1 if
-the harness is faster. Last comes a day of a heartbeat of 1 Hz on each of 100 connections.
+asyncio, and trio's own MockClock. Each ratio is the harness's rate by the peer's, above 1 where the
+harness is faster. Last comes a day of a heartbeat of 1 Hz on each of 100 connections.
 """
 
 from __future__ import annotations

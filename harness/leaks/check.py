@@ -25,6 +25,7 @@ from .caught_warnings import WarningsOfTheTest
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
 from .coroutines import Coroutines
 from .descriptors import Descriptors
+from .event_loops import EventLoops
 from .loops import LoopWatch
 from .memory_streams import MemoryStreams
 from .processes import Processes
@@ -42,6 +43,7 @@ ALL: tuple[str, ...] = (
     "cancel scope",
     "async generator",
     "memory stream",
+    "event loop",
     "socket",
     "file",
     "timer",
@@ -91,6 +93,7 @@ class LeakCheck:
             CancelScopes(self._test),
             AsyncGenerators(self._test, self._warnings),
             MemoryStreams(self._test, self._warnings),
+            EventLoops(self._test),
             self._descriptors,
             self._timers,
             Threads(self._test),

@@ -1,4 +1,4 @@
-"""File descriptors that are open: sockets, files, pipes; and sockets that were dropped unclosed.
+"""File descriptors that are open: sockets, files, pipes; and what was dropped without being closed.
 
 What the test leaves open is the difference between two listings of ``/dev/fd``. So it also finds
 what a library opens in C. To tell where and for whom, the usual ways to open something are watched
@@ -17,9 +17,12 @@ import gc
 import io
 import itertools
 import os
+import select
+import selectors
 import socket
 import stat
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, ClassVar
@@ -30,15 +33,20 @@ from ..backends import current_library
 from ..diagnostics.stacks import Place
 from ..hooks import Hook
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
-from .places import NOBODYS, LoopMaker, described, here, loop_maker, on_behalf_of
+from .event_loops import descriptors_of_loops, loops_have_pipes
+from .places import NOBODYS, described, here, is_installed, on_behalf_of
 
 #: Device, inode and type: what tells a descriptor from the next one of the same number.
 Identity = tuple[int, int, int]
 
+#: What links in ``/proc/self/fd`` begin with that are no leaks, unless the user's code has made it.
+IGNORED_UNLESS_MADE = {
+    "anon_inode:[eventpoll]": "the selector of an event loop, or of a library in C",
+    "anon_inode:[eventfd]": "how threads wake it",
+}
+
 #: What links in ``/proc/self/fd`` begin with that are no leaks, and why.
 IGNORED_LINKS = {
-    "anon_inode:[eventpoll]": "the selector of an event loop",
-    "anon_inode:[eventfd]": "how threads wake an event loop",
     "anon_inode:[io_uring]": "libuv's way to the disk",
     "anon_inode:[pidfd]": "how an event loop waits for a process; that is a leak of its own",
     "/dev/null": "libuv and subprocess keep it open; nothing hangs on it",
@@ -104,10 +112,9 @@ class Descriptors(Kind):
         self._before: dict[int, Identity] = {}
         self._during: dict[int, Identity] = {}
         self._made: dict[int, tuple[Identity, Place | None, Owner | None]] = {}
-        #: what a loop wakes itself with, and who made the loop
-        self._of_loops: dict[int, tuple[Identity, LoopMaker]] = {}
         self._sockets: dict[int, _Socket] = {}
         self._dropped: list[_Socket] = []
+        self._dropped_files: list[tuple[str, Place]] = []
         self._numbers = itertools.count()
 
     def start(self) -> None:
@@ -146,15 +153,11 @@ class Descriptors(Kind):
             place, whose = None, OUTLIVES_THE_TEST
         self._made[fd] = identity, place, whose
 
-    def made_socket(
-        self, sock: socket.socket, place: Place | None, maker: LoopMaker | None = None
-    ) -> None:
-        """A Python socket was made; by an event loop that ``maker`` made, if it is not None."""
+    def made_socket(self, sock: socket.socket, place: Place | None) -> None:
+        """A Python socket was made."""
         fd = sock.fileno()
         whose = owner.get()
         self.made_descriptor(fd, place, whose)
-        if maker is not None and fd in self._made:
-            self._of_loops[fd] = self._made[fd][0], maker
         if fd < 0 or place is None or not self.mine(whose):
             self._sockets.pop(id(sock), None)
             return
@@ -173,6 +176,12 @@ class Descriptors(Kind):
             del self._sockets[reference.number]
             reference.number = next(self._numbers)
             self._dropped.append(reference)
+
+    def dropped_file(self, name: str, place: Place | None, whose: Owner | None) -> None:
+        """A file object has gone that was not closed; its descriptor is closed with it."""
+        # What a library is careless with, is not for the test to mend.
+        if place is not None and not is_installed(place.file) and self.mine(whose):
+            self._dropped_files.append((name, place))
 
     def _place_of(self, fd: int, identity: Identity) -> tuple[Place | None, Owner | None, bool]:
         made, place, whose = self._made.get(fd, (None, None, None))
@@ -196,6 +205,10 @@ class Descriptors(Kind):
             suspects["dropped socket", dropped.number] = _describe(
                 "socket", f"{dropped.kind}, dropped without close()", dropped.place
             )
+        for number, (name, place) in enumerate(self._dropped_files):
+            suspects["dropped file", number] = _describe(
+                "file", f"{name}, dropped without close()", place
+            )
         return suspects
 
     def look_outside(self) -> Suspects:
@@ -210,14 +223,17 @@ class Descriptors(Kind):
                 return None
             if place is None and address.local in self._listening(now):
                 return None  # accepted in C for a server that outlives the test
-            what = f"{address}, descriptor {fd}"
-            made, maker = self._of_loops.get(fd, (None, None))
-            if maker is not None and made == identity:
-                what += f", of an event loop that nobody closed, made by {maker.function}"
-                place = maker.place
-            return _describe("socket", what, place)
+            if fd in descriptors_of_loops():
+                return None
+            return _describe("socket", f"{address}, descriptor {fd}", place)
         link = _link(fd)
         if link.startswith(tuple(IGNORED_LINKS)) or fd in _process_wide():
+            return None
+        if place is None and link.startswith(tuple(IGNORED_UNLESS_MADE)):
+            return None
+        if place is None and stat.S_ISFIFO(identity[2]) and loops_have_pipes():
+            return None
+        if fd in descriptors_of_loops():
             return None
         return _describe("file", f"{link}, descriptor {fd}", place)
 
@@ -387,9 +403,9 @@ def _describe(kind: str, what: str, place: Place | None) -> Callable[[], Leak]:
 def _socket_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def __init__(sock: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         original(sock, *args, **options)
-        place, maker = here(), loop_maker()
+        place = here()
         for listener in hook.listeners:
-            listener.made_socket(sock, place, maker)
+            listener.made_socket(sock, place)
 
     return __init__
 
@@ -413,9 +429,70 @@ def _open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[...
             fd = file.fileno()
             for listener in hook.listeners:
                 listener.made_descriptor(fd, place, whose)
+        _tell_when_dropped(file, place, whose, hook)
         return file
 
     return open
+
+
+def _tell_when_dropped(
+    file: Any, place: Place | None, whose: Owner | None, hook: Hook[Descriptors]
+) -> None:
+    """Hear of it when ``file`` goes and was not closed.
+
+    CPython then calls this method of the raw file, to warn (Modules/_io/bufferedio.c and
+    textio.c, ``_dealloc_warn``). A file without a buffer warns by itself, and is not heard of.
+    """
+    if place is None:
+        return
+    raw = getattr(getattr(file, "buffer", file), "raw", None)
+    if not isinstance(raw, io.FileIO):
+        return
+
+    def dealloc_warn(source: Any) -> None:
+        for listener in hook.listeners:
+            listener.dropped_file(str(source.name), place, whose)
+        warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
+
+    raw.__dict__["_dealloc_warn"] = dealloc_warn
+
+
+_EPOLL: Any = getattr(select, "epoll", None)
+
+
+class _EpollType(type):
+    """Stands for ``select.epoll``, which has no method to replace, and no subclasses."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        made = _EPOLL(*args, **options)
+        for listener in _made_epoll.listeners:
+            listener.made_descriptor(made.fileno(), here(), owner.get())
+        return made
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _EPOLL)
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(_EPOLL, name)
+
+
+class _Epoll(metaclass=_EpollType):
+    pass
+
+
+_made_epoll: Hook[Descriptors] = Hook(select, "epoll", lambda original, hook: _Epoll)
+
+
+def _selector_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    def __init__(selector: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
+        original(selector, *args, **options)
+        made_by = str(sys._getframe(1).f_globals.get("__name__"))
+        if made_by.partition(".")[0] != "asyncio":  # an event loop says itself that it is open
+            place, whose = here(), owner.get()
+            for listener in hook.listeners:
+                listener.made_descriptor(selector.fileno(), place, whose)
+
+    return __init__
 
 
 def _os_open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
@@ -461,4 +538,11 @@ _hooks: tuple[Hook[Descriptors], ...] = (
     Hook(io, "open", _open),
     Hook(os, "open", _os_open),
     Hook(os, "pipe", _os_open),
+    *((Hook(os, "eventfd", _os_open),) if hasattr(os, "eventfd") else ()),
+    *((_made_epoll,) if _EPOLL is not None else ()),
+    *(
+        (Hook(selectors.EpollSelector, "__init__", _selector_init),)
+        if hasattr(selectors, "EpollSelector")
+        else ()
+    ),
 )

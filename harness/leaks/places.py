@@ -129,40 +129,6 @@ def here(depth: int = 1) -> Place | None:
     return on_behalf_of.get()
 
 
-class LoopMaker(NamedTuple):
-    """The line of the user's code that had asyncio make an event loop, and what it called."""
-
-    place: Place
-    function: str
-
-
-def loop_maker(depth: int = 1) -> LoopMaker | None:
-    """Who makes the event loop for which a socket is being made, if it is for one.
-
-    asyncio/selector_events.py, ``_make_self_pipe``, the caller of ``socket.socketpair``.
-    """
-    frame: FrameType | None = sys._getframe(depth + 1)
-    for _ in range(3):
-        if frame is None or frame.f_code.co_name == "_make_self_pipe":
-            break
-        frame = frame.f_back
-    else:
-        return None
-    function = ""
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        kind, ends = _kinds.get(module) or _kind(module)
-        if kind == _USER:
-            return LoopMaker(place_of(frame), function) if function else None
-        if module.partition(".")[0] == "asyncio":
-            name = frame.f_code.co_name
-            function = "its class" if name == "__init__" else f"asyncio.{name}()"
-        elif kind == _END and (ends is None or frame.f_code.co_name in ends):
-            return None
-        frame = frame.f_back
-    return None
-
-
 def entered_by_harness() -> bool:
     """Whether it is the harness that has called AnyIO, or trio, that calls the caller's caller."""
     frame: FrameType | None = sys._getframe(2)

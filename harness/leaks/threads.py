@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from types import FrameType
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from ..diagnostics.stacks import MACHINERY, Place, place_of
 from ..hooks import Hook
 from .contract import Kind, Leak, Owner, Suspects, owner
-from .places import described, here, is_users
+from .places import described, here, is_installed, is_users
 
 #: Modules whose threads belong to a pool: they wait for the next thing to do.
 POOLS = frozenset(
@@ -46,6 +47,22 @@ def _start(
 _started: Hook[Callable[[threading.Thread], None]] = Hook(threading.Thread, "start", _start)
 
 
+def _init(
+    original: Callable[..., Any], hook: Hook[Callable[[ThreadPoolExecutor], None]]
+) -> Callable[..., Any]:
+    def __init__(executor: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
+        original(executor, *args, **options)
+        for listener in hook.listeners:
+            listener(executor)
+
+    return __init__
+
+
+_made_executor: Hook[Callable[[ThreadPoolExecutor], None]] = Hook(
+    ThreadPoolExecutor, "__init__", _init
+)
+
+
 class Threads(Kind):
     """Threads that were started during the test and run at its end."""
 
@@ -58,14 +75,29 @@ class Threads(Kind):
             threading.Thread, tuple[Place | None, Owner | None]
         ] = weakref.WeakKeyDictionary()
         self._during: list[threading.Thread] = []
+        #: executors that the project's own code has made
+        self._executors: weakref.WeakKeyDictionary[ThreadPoolExecutor, Place] = (
+            weakref.WeakKeyDictionary()
+        )
         self._listener = self._on_start
+        self._executor_listener = self._on_executor
 
     def start(self) -> None:
         self._before.update(_at_work(threading.enumerate()))
         _started.listen(self._listener)
+        _made_executor.listen(self._executor_listener)
 
     def _on_start(self, thread: threading.Thread) -> None:
         self._made[thread] = here(2), owner.get()
+
+    def _on_executor(self, executor: ThreadPoolExecutor) -> None:
+        place = here(2)
+        # A library's may be meant for as long as the process lives; asyncio's is its loop's.
+        made_by = str(sys._getframe(2).f_globals.get("__name__")).partition(".")[0]
+        if place is None or is_installed(place.file) or made_by in MACHINERY:
+            return
+        if self.mine(owner.get()):
+            self._executors[executor] = place
 
     def exempt_begin(self) -> None:
         self._during = _at_work(threading.enumerate())
@@ -93,10 +125,21 @@ class Threads(Kind):
         return suspects
 
     def look_outside(self) -> Suspects:
-        return self.look()
+        suspects = self.look()
+        # Only here: an event loop shuts down the one that it was given when it is closed.
+        for executor, place in list(self._executors.items()):
+            # concurrent/futures/thread.py, ThreadPoolExecutor
+            threads: Any = () if executor._shutdown else executor._threads
+            if any(("thread", id(thread)) in suspects for thread in threads):
+                continue  # that says it
+            if any(thread.is_alive() for thread in threads):
+                suspects["executor", id(executor)] = _describe_executor(len(threads), place)
+                executor.shutdown(wait=False)
+        return suspects
 
     def stop(self) -> None:
         _started.leave(self._listener)
+        _made_executor.leave(self._executor_listener)
 
 
 def _is_machinery(thread: threading.Thread) -> bool:
@@ -168,6 +211,11 @@ def _is_idle(stack: list[FrameType]) -> bool:
         return True
     innermost = (stack[0].f_globals.get("__name__"), stack[0].f_code.co_name)
     return innermost not in BUSY_IN_C and not any(is_users(frame) for frame in stack)
+
+
+def _describe_executor(threads: int, place: Place) -> Callable[[], Leak]:
+    what = f"{threads} idle of a ThreadPoolExecutor that was not shut down"
+    return lambda: Leak("thread", what, described(place))
 
 
 def _describe(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import multiprocessing.resource_tracker
 import os
+import select
+import selectors
 import socket
 import ssl
 import sys
@@ -40,19 +42,6 @@ def test_a_listening_socket(backend):
         f"AF_INET SOCK_STREAM 127.0.0.1:{port}, listening",
         line_of(leak, "# made here"),
     )
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no Unix sockets to show")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_an_event_loop_wakes_itself_with(backend):
-    async def leak():
-        kept.append(asyncio.DefaultEventLoopPolicy().new_event_loop())  # made here
-
-    leaks = leaks_of(backend, leak)
-    assert len(leaks) == 2
-    said = ", of an event loop that nobody closed, made by asyncio.new_event_loop()"
-    for each in leaks:
-        the_one([each], "socket", said, line_of(leak, "# made here"))
 
 
 def test_a_socket_that_is_closed(backend):
@@ -214,3 +203,75 @@ def test_a_tls_socket_is_watched_as_any(backend):
             pass
 
     assert leaks_of(backend, twin) == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_a_file_that_is_dropped(backend, mode):
+    async def leak():
+        open(__file__, mode)  # made here  # noqa: ASYNC230, SIM115
+
+    what = f"{__file__}, dropped without close()"
+    the_one(leaks_of(backend, leak), "file", what, line_of(leak, "# made here"))
+
+
+def test_a_file_that_is_dropped_is_still_warned_of(backend):
+    async def leak():
+        with pytest.warns(ResourceWarning, match="unclosed file"):
+            open(__file__)  # noqa: ASYNC230, SIM115
+
+    leaks_of(backend, leak)
+
+
+def test_files_that_are_closed_or_not_the_tests(backend):
+    async def fixture():
+        files.append(open(__file__))  # noqa: ASYNC230, SIM115
+
+    async def twin():
+        with open(__file__), open(__file__, "rb"):  # noqa: ASYNC230
+            pass
+        open(__file__, buffering=1).close()  # noqa: ASYNC230
+
+    files = []
+    assert leaks_of(backend, twin, before=fixture) == []
+    files.pop().close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: select.epoll(), "eventpoll"),
+        (lambda: selectors.DefaultSelector(), "eventpoll"),
+        (lambda: os.fdopen(os.eventfd(0), "rb"), "eventfd"),
+    ],
+    ids=["epoll", "selector", "eventfd"],
+)
+def test_what_an_event_loop_is_made_of(backend, make, what):
+    async def leak():
+        kept.append(make())
+
+    async def twin():
+        make().close()
+        await anyio.to_thread.run_sync(lambda: anyio.run(anyio.sleep, 0, backend=library))
+
+    if what == "eventfd" and not hasattr(os, "eventfd"):
+        pytest.skip("since Python 3.10, where the C library has it")
+    library = "trio" if backend == "trio" else "asyncio"
+    leaks = leaks_of(backend, leak)
+    the_one(leaks, "file", f"anon_inode:[{what}]", "in <lambda>: ")
+    assert leaks_of(backend, twin) == []
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="of Linux")
+def test_epoll_is_what_it_was(backend):
+    async def test():
+        with select.epoll() as poll:
+            assert isinstance(poll, select.epoll)
+            again = select.epoll.fromfd(os.dup(poll.fileno()))
+            assert isinstance(again, select.epoll)
+            again.close()
+
+    before = select.epoll
+    assert leaks_of(backend, test) == []
+    assert select.epoll is before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -115,3 +116,31 @@ def test_a_worker_that_is_busy_for_a_wider_scoped_fixture(backend):
         await group.__aexit__(None, None, None)
 
     assert leaks_of(backend, body, before=before, after=after) == []
+
+
+def test_an_executor_that_is_idle(backend):
+    async def leak():
+        executor = ThreadPoolExecutor(1)  # made here
+        kept.append(executor)
+        await anyio.to_thread.run_sync(executor.submit(int).result)
+
+    kept = []
+    leaks = leaks_of(backend, leak)
+    what = "1 idle of a ThreadPoolExecutor that was not shut down"
+    the_one(leaks, "thread", what, line_of(leak, "# made here"))
+
+
+def test_executors_that_are_shut_down(backend):
+    async def twin():
+        with ThreadPoolExecutor(1) as executor:
+            await anyio.to_thread.run_sync(executor.submit(int).result)
+        if backend != "trio":
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, int)
+            executor = ThreadPoolExecutor(1)
+            loop.set_default_executor(executor)
+            await loop.run_in_executor(None, int)
+            kept.append(executor)  # its loop will see to it
+
+    kept = []
+    assert leaks_of(backend, twin) == []

@@ -332,8 +332,8 @@ def test_the_loop_that_a_call_of_asyncio_makes_on_trio_has_a_place(
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         [
-            "leaked socket, made at test_it.py:4, and 1 more",
-            "leaked socket: *, of an event loop that nobody closed, made by asyncio.get_*()",
+            "leaked event loop, made at test_it.py:4",
+            "leaked event loop: asyncio.* was not closed",
             "    created at test_it.py:4 in ask: return asyncio.get_event_loop()",
         ]
     )
