@@ -241,7 +241,7 @@ class _Tree:
         return f" (cancelled in {max(deadline - self.view.time(), 0):.1f} s)"
 
     def _callback(self) -> list[str]:
-        """The stack of a callback that the loop is in, when no task runs."""
+        """The stack of what runs when no task does: a callback of the loop, or what is outside."""
         if self._runs or self.thread is None:
             return []
         frames = frames_of(self.thread)
@@ -255,7 +255,27 @@ class _Tree:
             return []
         lines = thread_lines(self.thread, width=self.width - 4, outermost=inner[0])
         lines.append("is running now")
-        return [f"- {CALLBACK}", *(f"    {line}" for line in lines)]
+        return [f"- {_who_calls(frames[:start])}", *(f"    {line}" for line in lines)]
+
+
+#: The functions of pytest that call a fixture (``_pytest/fixtures.py``), and where they have it.
+_CALL_FIXTURES = {"pytest_fixture_setup": "fixturedef", "finish": "self"}
+
+
+def _who_calls(frames: list[FrameType]) -> str:
+    """What it is that was called, outside of all tasks, by the innermost of ``frames``."""
+    for frame in reversed(frames):
+        module = str(frame.f_globals.get("__name__", ""))
+        top = module.partition(".")[0]
+        function = frame.f_code.co_name
+        if top in ("asyncio", "anyio", "trio", "uvloop"):
+            return CALLBACK
+        if module == "_pytest.fixtures" and function in _CALL_FIXTURES:
+            fixture = frame.f_locals.get(_CALL_FIXTURES[function])
+            return f"fixture {getattr(fixture, 'argname', '')!r}"
+        if module == "_pytest.python" and function == "pytest_pyfunc_call":
+            return TEST
+    return CALLBACK if not frames else TEST
 
 
 def _is_runner(task: TaskRecord) -> bool:

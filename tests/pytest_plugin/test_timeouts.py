@@ -469,3 +469,42 @@ def test_ctrl_c_ends_all_examples_of_hypothesis(
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-s")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert result.stdout.str().count("interrupted") == 1
+
+
+def test_what_blocks_outside_of_the_event_loop_is_called_what_it_is(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import anyio, asyncio, pytest, time
+
+        pytestmark = pytest.mark.harness(timeout=0.3, transports=["memory"])
+
+        @pytest.fixture
+        async def loop_runs(harness): ...
+
+        @pytest.fixture
+        def slow_setup(loop_runs):
+            time.sleep(1000)
+
+        @pytest.fixture
+        def slow_teardown(loop_runs):
+            yield
+            time.sleep(1000)
+
+        def test_sync(harness):
+            time.sleep(1000)
+
+        async def test_setup(slow_setup): ...
+        async def test_teardown(slow_teardown): ...
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    output = result.stdout.str()
+    assert "a callback of the event loop" not in output
+    for what in (
+        ("- the test", "    test_it.py:18 in test_sync: time.sleep(1000)"),
+        ("- fixture 'slow_setup'", "    test_it.py:10 in slow_setup: time.sleep(1000)"),
+        ("- fixture 'slow_teardown'", "    test_it.py:15 in slow_teardown: time.sleep(1000)"),
+    ):
+        result.stdout.fnmatch_lines(what, consecutive=True)
