@@ -51,6 +51,8 @@ class Phase:
         self.cancel_timeout = cancel_timeout
         self.deadline: float = monotonic() + timeout if timeout else float("inf")
         self.over = False
+        #: somebody is debugging it
+        self.suspended = False
         #: Ctrl-C was pressed in this phase
         self.interrupted = False
         #: what could not be brought to any step, to be raised at the end of the phase
@@ -144,6 +146,7 @@ class Guard:
         """Let the phase that is running take as long as it likes: somebody is debugging it."""
         if self._phase is not None:
             self._phase.deadline = float("inf")
+            self._phase.suspended = True
 
     def stop(self) -> None:
         """End the watchdog."""
@@ -243,8 +246,9 @@ class Guard:
     ) -> None:
         """End what is running in ``phase``; ``error`` makes what it shall raise.
 
-        :param bounded: whether to insist, and end the process in the end
+        :param bounded: whether there is a time by which it has to be over, whatever runs
         """
+        insists = not phase.suspended  # a debugger takes Ctrl-C for itself
         told: list[tuple[Watch | None, BaseException]] = []
 
         def tell() -> None:
@@ -286,7 +290,7 @@ class Guard:
         if gone() or self._until(gone, phase.cancel_timeout):
             return
         watch, exception = told[0]
-        if watch is None and not bounded:
+        if not insists:
             return
         way_in = self._way_in
         if watch is None or way_in is None:
@@ -294,10 +298,17 @@ class Guard:
         else:
             with suppress(RuntimeError):  # the loop is closed
                 way_in.call_soon(partial(break_shields_below, watch.task_id))
-        if not self._until(gone, max(phase.cancel_timeout, LAST_WAIT)) and bounded:
-            self._end_the_run(
-                f"{told[0][1]}\n\nIt did not end when it was cancelled, and cannot be ended."
+        if self._until(gone, max(phase.cancel_timeout, LAST_WAIT)):
+            return
+        if bounded:
+            report = str(exception)
+        else:
+            # Not raised in the middle of an event loop that turns: nothing could be torn down in
+            # one that was left in that way, and what waits for it would wait for ever.
+            report = f"{type(exception).__name__} in {phase.what}\n" + describe(
+                None if way_in is None else way_in.view, blocked=watch is None
             )
+        self._end_the_run(f"{report}\n\nIt did not end when it was cancelled, and cannot be ended.")
 
     def _raise_in_guarded_thread(self, error: BaseException, phase: Phase) -> None:
         """Make the code that blocks raise ``error``, more than once if need be."""

@@ -508,3 +508,57 @@ def test_what_blocks_outside_of_the_event_loop_is_called_what_it_is(
         ("- fixture 'slow_teardown'", "    test_it.py:15 in slow_teardown: time.sleep(1000)"),
     ):
         result.stdout.fnmatch_lines(what, consecutive=True)
+
+
+@pytest.mark.parametrize("how", ["await anyio.sleep(1000)", "time.sleep(1000)"])
+def test_ctrl_c_ends_what_catches_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, how: str
+) -> None:
+    """One press is enough, also without ``harness_timeout``."""
+    pytester.makeini("[pytest]\nharness_cancel_timeout = 0.2\nharness_timeout = 0")
+    pytester.makepyfile(
+        f"""
+        import anyio, signal, time
+
+        async def test_it(harness):
+            signal.raise_signal(signal.SIGINT)
+            while True:
+                try:
+                    {how}
+                except BaseException:
+                    pass
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stderr.fnmatch_lines(
+        ["KeyboardInterrupt in the body of *::test_it*", "*in test_it: *", "*stops here."]
+    )
+
+
+def test_ctrl_c_once_ends_what_catches_it_once_more(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """What ends in the end is torn down."""
+    pytester.makeini("[pytest]\nharness_cancel_timeout = 0.2\nharness_timeout = 0")
+    pytester.makepyfile(
+        """
+        import pytest, signal, time
+
+        @pytest.fixture
+        async def torn_down(harness):
+            yield
+            print("torn down")
+
+        async def test_it(torn_down):
+            signal.raise_signal(signal.SIGINT)
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+            time.sleep(1000)
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-s")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "torn down" in result.stdout.str()
