@@ -445,7 +445,7 @@ def _tell_when_dropped(
     """
     if place is None:
         return
-    raw = getattr(getattr(file, "buffer", file), "raw", None)
+    raw: Any = getattr(getattr(file, "buffer", file), "raw", None)
     if not isinstance(raw, io.FileIO):
         return
 
@@ -454,7 +454,7 @@ def _tell_when_dropped(
             listener.dropped_file(str(source.name), place, whose)
         warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
 
-    raw.__dict__["_dealloc_warn"] = dealloc_warn
+    vars(raw)["_dealloc_warn"] = dealloc_warn
 
 
 _EPOLL: Any = getattr(select, "epoll", None)
