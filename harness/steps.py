@@ -47,7 +47,7 @@ async def apart(func: Callable[[], Awaitable[T]], name: str) -> tuple[T, Context
         try:
             results.append((await func(), copy_context()))
         except BaseException as exc:
-            errors.append(exc)
+            errors.append(_not_cancelling(exc))
         finally:
             over.set()
 
@@ -59,6 +59,25 @@ async def apart(func: Callable[[], Awaitable[T]], name: str) -> tuple[T, Context
         finally:
             del errors  # or this frame and the traceback keep one another alive
     return results[0]
+
+
+class StrayCancellation(Exception):
+    """What a step awaited was cancelled, and the step was not."""
+
+
+def _not_cancelling(error: BaseException) -> BaseException:
+    """``error``, which has left a step; but no cancellation, which would cancel who waits for it.
+
+    On asyncio, that is what comes of ``await`` on a task that somebody has cancelled.
+    """
+    if not isinstance(error, get_cancelled_exc_class()):
+        return error
+    kind = type(error)
+    stray = StrayCancellation(
+        f"what this waited for was cancelled ({kind.__module__}.{kind.__qualname__})"
+    )
+    stray.__suppress_context__ = True
+    return stray.with_traceback(error.__traceback__)
 
 
 class FixtureTask:
@@ -187,7 +206,7 @@ class FixtureTask:
                 error = None
             failure = self._watch.failure(error)
             if not self._ready.is_set() or self._resume.is_set():
-                self._error = failure
+                self._error = None if failure is None else _not_cancelling(failure)
             else:
                 self._ended_early = True
                 if failure is not None:

@@ -14,7 +14,7 @@ from ..backends import check_running
 from ..core import Harness
 from ..diagnostics import TEST
 from ..steps import FixtureTask, adopt, apart
-from ..watch import Watch, add_note
+from ..watch import Watch, add_note, is_final
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
@@ -74,10 +74,21 @@ def _set_up(
         else:
             make = _coroutine_fixture if iscoroutinefunction(function) else _generator_fixture
         patch.setattr(fixturedef, "func", make(function, fixturedef, request.config))
-        try:
+        with run.outside(), _cached_as_it_is(fixturedef):
             return (yield)
-        finally:
-            run.raise_aside()
+
+
+@contextmanager
+def _cached_as_it_is(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """Let the next test that wants the fixture meet what it has raised, not what stood for that."""
+    __tracebackhide__ = True
+    try:
+        yield
+    finally:
+        cached = fixturedef.cached_result
+        if cached is not None and cached[2] is not None and isinstance(cached[2][0], Interrupted):
+            error: Any = cached[2][0].error  # pytest keeps no other than these; it only raises it
+            fixturedef.cached_result = (None, cached[1], (error, error.__traceback__))
 
 
 def _refuse(
@@ -154,10 +165,9 @@ def _said_whose(owner: Owner, fixturedef: pytest.FixtureDef[Any], run: Run) -> I
     __tracebackhide__ = True
     try:
         yield
-    except Interrupted:
-        raise
-    except BaseException as exc:
-        if owner.outlives_its_test:
+    except BaseException as raised:
+        exc = raised.error if isinstance(raised, Interrupted) else raised
+        if owner.outlives_its_test and not is_final(exc):
             run.not_of_the_test.append(exc)
             here = run.item.nodeid
             made_for = "this test" if here == owner.nodeid else f"an earlier test, {owner.nodeid}"
@@ -168,7 +178,7 @@ def _said_whose(owner: Owner, fixturedef: pytest.FixtureDef[Any], run: Run) -> I
             if run.when == "setup" or fixturedef not in _fixtures_of(run.item):
                 note += f";\n{here} only happens to be where pytest runs it"
             add_note(exc, f"({note})")
-        raise
+        raise raised  # a bare `raise` would bring the old traceback back, on Python 3.10
 
 
 def _seen_coroutine(
@@ -276,11 +286,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             return (yield)
         run.example = {}
         try:
-            return (yield)
+            with run.outside():
+                return (yield)
         finally:
             run.example = None
             test.hypothesis.inner_test = before
-            run.raise_aside()
     if "anyio_backend" not in pyfuncitem.funcargs:
         return (yield)
     if not iscoroutinefunction(test):
@@ -290,10 +300,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     run.lease(pyfuncitem.funcargs["anyio_backend"])
     pyfuncitem.obj = _watched(test, pyfuncitem, settings, run)
     try:
-        return (yield)
+        with run.outside():
+            return (yield)
     finally:
         pyfuncitem.obj = test
-        run.raise_aside()
 
 
 def _call_seen(item: pytest.Function, run: Run) -> Generator[None, object, object]:
@@ -369,7 +379,7 @@ def _bounded_example(inner: Callable[..., Any], run: Run) -> Callable[..., Any]:
     @functools.wraps(inner)
     def example(*args: Any, **arguments: Any) -> Any:
         __tracebackhide__ = True
-        with run.interrupts_aside(), run.as_example(arguments):
+        with run.put_aside(), run.as_example(arguments):
             return inner(*args, **arguments)
 
     return example

@@ -14,6 +14,7 @@ from unittest import SkipTest
 from weakref import WeakKeyDictionary
 
 import pytest
+from anyio import NoEventLoopError, get_cancelled_exc_class
 from anyio.pytest_plugin import extract_backend_and_options
 
 from ..diagnostics import Sampler
@@ -74,7 +75,7 @@ class Run:
         self.not_of_the_test: list[BaseException] = []
         #: if the body is many examples, the arguments of the last one
         self.example: dict[str, Any] | None = None
-        #: Ctrl-C and the like, on its way out of the event loop
+        #: what is on its way out of the event loop by hand
         self._aside: list[BaseException] = []
 
     @contextmanager
@@ -212,7 +213,7 @@ class Run:
         """Around a step, in the event loop: what a test is told of that its code cannot see."""
         __tracebackhide__ = True
         way_in = self.entered_loop()
-        with self.made_for(scope), self.interrupts_aside(), self._unblocked(way_in):
+        with self.made_for(scope), self.put_aside(), self._unblocked(way_in):
             yield
 
     @contextmanager
@@ -241,12 +242,12 @@ class Run:
             warnings.warn(f"{self.item.nodeid} {each}", LoopBlockedWarning, stacklevel=2)
 
     @contextmanager
-    def interrupts_aside(self) -> Iterator[None]:
-        """Put aside what ends the whole run, to be raised outside of the event loop.
+    def put_aside(self) -> Iterator[None]:
+        """Let nothing out, into AnyIO's task, that would end it.
 
-        On asyncio, a ``KeyboardInterrupt`` that leaves the task of AnyIO's runner ends it for good,
-        and the teardown of fixtures waits for it for ever (anyio/_backends/_asyncio.py,
-        ``TestRunner._run_tests_and_fixtures``).
+        On asyncio, whatever is no ``Exception`` and none of pytest's outcomes ends the task of
+        AnyIO's runner for good; what is run after that fails, or waits for ever
+        (anyio/_backends/_asyncio.py, ``TestRunner._run_tests_and_fixtures``).
         """
         __tracebackhide__ = True
         try:
@@ -255,11 +256,11 @@ class Run:
             time_out = self.guard.time_out_in(exc) if self.example is not None else None
             if time_out is not None:
                 time_out.msg = f"{time_out.msg}\nin the example {self._example_in_words()}"
-            elif not is_final(exc):
+            elif _passes(exc):
                 raise
             self._aside.append(exc)
             stands_for_it = Interrupted if self.example is None else NoMoreExamples
-            raise stands_for_it(f"interrupted by {exc!r}") from None
+            raise stands_for_it(exc) from None
 
     @contextmanager
     def as_example(self, arguments: dict[str, Any]) -> Iterator[None]:
@@ -274,13 +275,26 @@ class Run:
         given = {} if self.example is None else self.example
         return ", ".join(f"{name}={reprlib.repr(value)}" for name, value in given.items())
 
-    def raise_aside(self) -> None:
-        """Raise what was put aside, if there is something."""
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Around what is run in the event loop: raise here what was put aside there."""
         __tracebackhide__ = True
+        raised: BaseException | None = None
+        try:
+            yield
+        except BaseException as exc:
+            raised = exc
         aside, self._aside = self._aside, []
         if aside:
-            raise aside[0] from aside[0].__cause__  # and not from what stood for it meanwhile
-        self.guard.between_steps()
+            raised = brought_back(raised, aside)
+        try:
+            if raised is not None:
+                # Its own context, and not what stood for it meanwhile and is handled here.
+                with _context_kept(raised):
+                    raise raised
+        finally:
+            del raised, aside  # or this frame and the traceback keep one another alive
+            self.guard.between_steps()
 
     def end(self) -> None:
         """After the last fixture: look what is left, and let go of the event loop."""
@@ -306,8 +320,67 @@ class LoopBlockedWarning(UserWarning):
     """A step of the event loop took longer than ``harness_blocking_threshold``."""
 
 
+#: What may leave a step: AnyIO's task survives it, and pytest and Hypothesis have to see it.
+PASSES = (Exception, pytest.skip.Exception, pytest.fail.Exception)
+
+
 class Interrupted(Exception):
     """Stands, inside of the event loop, for what is raised outside of it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"interrupted by {error!r}")
+        self.error = error
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether AnyIO's task survives that ``error`` leaves a step, or is to end by it."""
+    if isinstance(error, PASSES):
+        return not isinstance(error, pytest.exit.Exception)
+    if type(error).__module__.partition(".")[0] == "hypothesis":
+        return True  # `StopTest`, by which it ends an example
+    try:
+        return isinstance(error, get_cancelled_exc_class())
+    except NoEventLoopError:  # an example that is not async
+        return False
+
+
+def brought_back(raised: BaseException | None, aside: list[BaseException]) -> BaseException:
+    """``raised`` with what was put aside in the places of what stood for it.
+
+    What ends the whole run is raised alone: pytest does not look for it in groups.
+    """
+    final = next(filter(is_final, aside), None)
+    back = None if raised is None else _brought_back(raised)
+    result = final or back or aside[0]
+    for each in (*([] if back is None else [back]), *aside):
+        if not _is_in(each, result) and not _is_in(result, each):
+            add_note(result, f"(besides: {each!r})")
+    return result
+
+
+def _brought_back(raised: BaseException) -> BaseException:
+    if isinstance(raised, Interrupted):
+        return raised.error
+    if isinstance(raised, BaseExceptionGroup) and raised.split(Interrupted)[0] is not None:
+        exceptions = [_brought_back(each) for each in raised.exceptions]
+        return BaseExceptionGroup(raised.message, exceptions).with_traceback(raised.__traceback__)
+    return raised
+
+
+@contextmanager
+def _context_kept(error: BaseException) -> Iterator[None]:
+    __tracebackhide__ = True
+    context = error.__context__
+    try:
+        yield
+    finally:
+        error.__context__ = context
+
+
+def _is_in(error: BaseException, whole: BaseException) -> bool:
+    if isinstance(whole, BaseExceptionGroup) and error is not whole:
+        return any(_is_in(error, each) for each in whole.exceptions)
+    return error is whole
 
 
 class NoMoreExamples(Interrupted, SkipTest):
@@ -393,13 +466,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     with run.phase("teardown"):
         try:
-            with run.watching_for_failure():
+            with run.watching_for_failure(), run.outside():
                 return (yield)
         finally:
-            try:
-                run.raise_aside()
-            finally:
-                run.end()
+            run.end()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -414,7 +484,8 @@ def pytest_sessionfinish(
             return (yield)
         with run.phase("teardown", headed=False):
             try:
-                return (yield)
+                with run.outside():
+                    return (yield)
             finally:
                 run.end()
     finally:

@@ -1,0 +1,213 @@
+"""What is no ``Exception`` leaves a step without an end of what runs the steps after it."""
+
+from __future__ import annotations
+
+import pytest
+from blackbox import RunPytest
+
+MODULE = """
+    import anyio, asyncio, pytest
+
+    @pytest.fixture(scope="module")
+    async def shared(anyio_backend):
+        yield
+        print("shared is torn down")
+
+    class Special(BaseException): ...
+
+    async def in_a_group():
+        async def child():
+            raise Special("mine")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(child)
+            tasks.start_soon(child)
+
+    async def special():
+        raise Special("mine")
+
+    def test_last():
+        pass
+"""
+
+RAISED = {"in_a_group": "* Special: mine", "special": "E * *Special: mine"}
+
+
+@pytest.mark.parametrize("how", RAISED)
+def test_a_body_may_raise_anything(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, how: str
+) -> None:
+    pytester.makepyfile(
+        MODULE
+        + f"""
+    @pytest.mark.harness
+    async def test_it(shared):
+        await {how}()
+
+    @pytest.mark.harness
+    async def test_next(shared):
+        pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s", "-W", "error")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines_random([RAISED[how].replace("Special", "*Special")])
+    result.stdout.fnmatch_lines_random(["*raise Special(*", "*shared is torn down*"])
+    result.stdout.no_fnmatch_line("*Interrupted*")
+    result.stderr.no_fnmatch_line("*never retrieved*")
+
+
+@pytest.mark.parametrize("how", RAISED)
+@pytest.mark.parametrize("where", ["setup", "teardown"])
+def test_a_fixture_may_raise_anything(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, how: str, where: str
+) -> None:
+    before, after = (f"await {how}()", "") if where == "setup" else ("", f"await {how}()")
+    pytester.makepyfile(
+        MODULE
+        + f"""
+    @pytest.fixture
+    async def raising(shared, anyio_backend):
+        {before}
+        yield
+        {after}
+
+    @pytest.mark.harness
+    async def test_it(raising):
+        pass
+
+    @pytest.mark.harness
+    async def test_next(shared):
+        pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s", "-W", "error")
+    result.assert_outcomes(passed=2 if where == "setup" else 3, errors=1)
+    result.stdout.fnmatch_lines_random(["*raise Special(*", "*shared is torn down*"])
+    result.stdout.no_fnmatch_line("*Interrupted*")
+    result.stderr.no_fnmatch_line("*never retrieved*")
+
+
+def test_a_modules_fixture_that_raises_anything_is_the_same_for_all_its_tests(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        MODULE
+        + """
+    @pytest.fixture(scope="module")
+    async def raising(anyio_backend):
+        await special()
+
+    @pytest.mark.harness
+    async def test_it(raising):
+        pass
+
+    @pytest.mark.harness
+    async def test_next(raising):
+        pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-W", "error")
+    result.assert_outcomes(passed=1, errors=2)
+    assert sum("Special: mine" in line for line in result.outlines if line[0:2] == "E ") == 2
+    result.stdout.no_fnmatch_line("*Interrupted*")
+
+
+def test_no_error_of_several_teardowns_is_lost(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        MODULE
+        + """
+    @pytest.fixture
+    async def outer(anyio_backend):
+        yield
+        raise LookupError("of the outer one")
+
+    @pytest.fixture
+    async def inner(outer):
+        yield
+        await special()
+
+    @pytest.fixture
+    async def innermost(inner):
+        yield
+        raise Special("of the innermost")
+
+    @pytest.mark.harness
+    async def test_it(innermost):
+        pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-W", "error")
+    result.assert_outcomes(passed=2, errors=1)
+    for line in ("of the outer one", "Special: mine", "of the innermost"):
+        result.stdout.fnmatch_lines_random([f"*{line}*"])
+    result.stdout.no_fnmatch_line("*Interrupted*")
+
+
+@pytest.mark.parametrize("where", ["body", "setup", "teardown"])
+def test_exit_ends_the_run_after_teardown(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str
+) -> None:
+    lines = dict.fromkeys(("setup", "body", "teardown"), "pass")
+    lines[where] = 'pytest.exit("enough", returncode=7)'
+    pytester.makepyfile(
+        MODULE
+        + f"""
+    @pytest.fixture
+    async def exiting(shared, anyio_backend):
+        {lines["setup"]}
+        yield
+        {lines["teardown"]}
+
+    @pytest.mark.harness
+    async def test_it(exiting):
+        {lines["body"]}
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s")
+    assert result.ret == 7
+    result.stdout.fnmatch_lines(["*shared is torn down*", "*!!! *Exit: enough !!!*"])
+
+
+@pytest.mark.parametrize("where", ["body", "setup", "teardown"])
+def test_a_cancelled_task_that_is_waited_for_cancels_nothing_else(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str
+) -> None:
+    if backend == "trio":
+        pytest.skip("a task of trio's cannot be waited for")
+    lines = dict.fromkeys(("setup", "body", "teardown"), "pass")
+    lines[where] = "await cancelled()"
+    pytester.makepyfile(
+        MODULE
+        + f"""
+    async def cancelled():
+        task = asyncio.create_task(asyncio.sleep(1000))
+        task.cancel()
+        await task
+
+    @pytest.fixture
+    async def waiting(shared, anyio_backend):
+        {lines["setup"]}
+        yield
+        {lines["teardown"]}
+
+    @pytest.mark.harness
+    async def test_it(waiting):
+        {lines["body"]}
+
+    @pytest.mark.harness
+    async def test_next(shared):
+        pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s", "-W", "error")
+    if where == "body":
+        result.assert_outcomes(passed=2, failed=1)
+    else:
+        result.assert_outcomes(passed=3 if where == "teardown" else 2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*await task", "E * what this waited for was cancelled (*CancelledError)"]
+    )
+    result.stdout.fnmatch_lines(["*shared is torn down*"])
