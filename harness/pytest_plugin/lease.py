@@ -29,6 +29,10 @@ T = TypeVar("T")
 CallSoon = Callable[[Callable[[], object]], object]
 
 
+#: What a callback may raise when it is ended, and nothing has gone wrong.
+NO_CRASHES = (asyncio.CancelledError, GeneratorExit)
+
+
 @dataclass(eq=False)
 class WayIn:
     """How an event loop is reached from outside of it.
@@ -106,7 +110,8 @@ class Lease:
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, Exception) and self._catch:
+        # pytest's outcomes are no `Exception`, and asyncio hands them over all the same.
+        if isinstance(error, BaseException) and not isinstance(error, NO_CRASHES) and self._catch:
             message = str(context.get("message", "a callback of the event loop"))
             interrupt(Crash(error, f"the event loop: {message}"))
         elif isinstance(error, Exception):

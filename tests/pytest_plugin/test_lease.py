@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from anyio import pytest_plugin as anyio_plugin
 from blackbox import RunPytest
@@ -56,3 +58,124 @@ def test_the_event_loop_outlives_the_fixtures(
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
     result.assert_outcomes(passed=1)
+
+
+SPECIAL = """
+    import anyio, asyncio, os, pytest, signal
+
+    @pytest.fixture(scope="module")
+    async def shared(anyio_backend):
+        yield
+        print("shared is torn down")
+
+    def raise_it(*arguments):
+        RAISE
+
+    async def raise_it_in_a_task(*arguments):
+        raise_it()
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            raise_it()
+
+    async def in_a_task():
+        asyncio.create_task(raise_it_in_a_task())
+
+    async def in_a_callback():
+        asyncio.get_running_loop().call_soon(raise_it)
+
+    async def in_a_done_callback():
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(raise_it)
+        future.set_result(None)
+
+    async def in_a_protocol():
+        server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            async with await anyio.connect_tcp("127.0.0.1", port) as client:
+                await client.send(b"x")
+                await anyio.sleep_forever()
+
+    async def in_a_signal_handler():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, raise_it)
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await anyio.sleep_forever()
+        finally:
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    @pytest.mark.harness
+    @pytest.mark.parametrize("function", FUNCTIONS)
+    async def test_it(shared, function):
+        await globals()[function]()
+        await anyio.sleep_forever()
+
+    def test_next():
+        pass
+"""
+
+IN_THE_LOOP = (
+    "in_a_task",
+    "in_a_callback",
+    "in_a_done_callback",
+    "in_a_protocol",
+    "in_a_signal_handler",
+)
+
+
+def _raised_in(functions: tuple[str, ...], error: str) -> str:
+    return SPECIAL.replace("RAISE", error).replace("FUNCTIONS", repr(functions))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signal handlers of POSIX event loops")
+@pytest.mark.parametrize("outcome", ["fail", "skip", "xfail"])
+def test_pytests_outcomes_in_the_event_loop_are_those_of_the_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, outcome: str
+) -> None:
+    if backend == "trio":
+        pytest.skip("asyncio's tasks and callbacks")
+    pytester.makepyfile(_raised_in(IN_THE_LOOP, f"pytest.{outcome}('because of this')"))
+    result = run_pytest(f"--harness-backends={backend}", "-s", "-rsxX", "-W", "error")
+    outcomes = {"fail": "failed", "skip": "skipped", "xfail": "xfailed"}
+    result.assert_outcomes(passed=1, **{outcomes[outcome]: len(IN_THE_LOOP)})
+    result.stdout.fnmatch_lines_random(["*because of this*", "*shared is torn down*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stderr.no_fnmatch_line("*")
+
+
+@pytest.mark.parametrize("where", ["in_a_task", "in_a_callback"])
+def test_exit_in_the_event_loop_ends_the_run(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str
+) -> None:
+    if backend == "trio":
+        pytest.skip("asyncio's tasks and callbacks")
+    pytester.makepyfile(_raised_in((where,), "pytest.exit('enough', returncode=7)"))
+    result = run_pytest(f"--harness-backends={backend}", "-s")
+    assert result.ret == 7
+    result.stdout.fnmatch_lines(["*shared is torn down*", "*Exit: enough*"])
+
+
+def test_an_outcome_in_a_task_that_somebody_holds_is_told(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    if backend == "trio":
+        pytest.skip("asyncio's tasks")
+    pytester.makepyfile(
+        """
+        import asyncio, pytest
+
+        kept = []
+
+        async def check():
+            pytest.fail("because of this")
+
+        async def test_it(harness):
+            kept.append(asyncio.create_task(check()))
+            await harness.settle()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*leaked task exception: *because of this*"])
