@@ -21,7 +21,7 @@ from .backends import current_library, current_task_id
 from .diagnostics import innermost_user_line
 from .diagnostics.stacks import Place, place_of, shorten
 from .supervisor import spawn_host
-from .watch import Crash, Watch, failure_of, listening_watch, sole
+from .watch import Crash, Watch, failure_of, leave_unheard, listening_watch, sole
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -90,10 +90,18 @@ class FixtureTask:
     :param name: the fixture's name
     :param generator: the fixture, called and not begun
     :param watch: over the fixture's own steps, its setup and its teardown
+    :param test: tells which test is running
     """
 
-    def __init__(self, name: str, generator: AsyncGenerator[Any, None], watch: Watch) -> None:
+    def __init__(
+        self,
+        name: str,
+        generator: AsyncGenerator[Any, None],
+        watch: Watch,
+        test: Callable[[], object],
+    ) -> None:
         self.name = name
+        self._test = test
         self._generator = generator
         self._watch = watch
         self._ready = Event()
@@ -106,6 +114,8 @@ class FixtureTask:
         self._error: BaseException | None = None
         #: what it met at its yield that nobody has been told of yet
         self._unheard: list[Crash] = []
+        #: the test in which it was over
+        self._ended_in: object = None
         #: why it is over although nobody has ended it
         self._cause: BaseException | None = None
         self._ended_early = False
@@ -145,17 +155,21 @@ class FixtureTask:
             listening.notice(crash)
         else:
             self._unheard.append(crash)
+            leave_unheard(self, crash)
 
     def check(self) -> None:
         """Raise what has happened to the fixture at its ``yield`` and is not told yet.
 
-        Raises :exc:`FixtureEnded`, every time, if the fixture is over.
+        Raises :exc:`FixtureEnded`, every time, if the fixture is over; but first, in the test in
+        which it came to that, and if that was a skip or the like, the cause itself.
         """
         __tracebackhide__ = True
-        unheard = self._take_unheard()
-        if self._ended_early:
+        failure = failure_of(self._take_unheard())
+        if self._ended_early and (
+            failure is None
+            or (self._ended_in is not self._test() and isinstance(failure, Exception))
+        ):
             raise FixtureEnded(self._why_ended()) from self._cause
-        failure = failure_of(unheard)
         if failure is not None:
             raise failure
 
@@ -209,6 +223,7 @@ class FixtureTask:
                 self._error = None if failure is None else _not_cancelling(failure)
             else:
                 self._ended_early = True
+                self._ended_in = self._test()
                 if failure is not None:
                     self._cause = sole(failure)
                     self.notice(Crash(self._cause, f"the fixture {self.name!r}"))
@@ -222,8 +237,10 @@ class FixtureTask:
         __tracebackhide__ = True
         if not await self._step():
             raise ValueError(f"the fixture {self.name!r} did not yield a value")
-        self._context = copy_context()
-        self._ready.set()
+        if not self._watch.interrupted:
+            self._context = copy_context()
+            self._ready.set()
+        # else it came too late to end the setup in its code, and ends it here.
         try:
             await self._resume.wait()
         except get_cancelled_exc_class() as exc:
@@ -250,7 +267,8 @@ class FixtureTask:
         __tracebackhide__ = True
         self._in_step = True
         try:
-            with self._watch.listening():
+            # The end of a fixture is not that of what others hold; they have an end of their own.
+            with self._watch.listening(from_before=not self._ready.is_set()):
                 self._value = await self._watch.interruptible(self._generator.__anext__)
         except StopAsyncIteration:
             return False

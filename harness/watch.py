@@ -94,7 +94,7 @@ class Watch:
         __tracebackhide__ = True
         error: BaseException | None = None
         result: T | None = None
-        with self.listening():
+        with self.listening(from_before=True):
             self.enter()
             try:
                 result = await self.interruptible(body)
@@ -140,13 +140,20 @@ class Watch:
             raise
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Be the one that hears of crashes of everything that fixtures hold open."""
+    def listening(self, *, from_before: bool = False) -> Iterator[None]:
+        """Be the one that hears of crashes of everything that fixtures hold open.
+
+        :param from_before: also of those that came while nothing was listening
+        """
         loop = _loop()
         outer, loop.listening = loop.listening, self
         self.over = False
         while loop.pending:
             self.notice(loop.pending.pop(0))
+        loop.unheard = [each for each in loop.unheard if not each[1].reported]
+        for fixture, crash in loop.unheard:
+            if from_before and self.hears(fixture):
+                self.notice(crash)
         try:
             yield
         finally:
@@ -247,6 +254,8 @@ class _Loop:
         self.listening: Watch | None = None
         #: crashes of the loop that came while nothing was listening, for whatever listens next
         self.pending: list[Crash] = []
+        #: crashes of what a fixture holds open that came while nothing that hears that was listening
+        self.unheard: list[tuple[object, Crash]] = []
 
 
 #: AnyIO's ``RunVar`` would do, but it knows its loop only in a task, and crashes also come from
@@ -265,6 +274,11 @@ def _loop() -> _Loop:
 def listening_watch() -> Watch | None:
     """The watch over the test body, or over the fixture, that is running in this event loop."""
     return _loop().listening
+
+
+def leave_unheard(fixture: object, crash: Crash) -> None:
+    """Keep a crash of what ``fixture`` holds open, for what listens next and hears the fixture."""
+    _loop().unheard.append((fixture, crash))
 
 
 def is_final(error: BaseException) -> bool:

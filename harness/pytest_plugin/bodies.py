@@ -137,8 +137,12 @@ def _generator_fixture(
     @functools.wraps(function)
     async def generator(*args: Any, **arguments: Any) -> AsyncGenerator[Any, None]:
         __tracebackhide__ = True
-        watch = Watch(hears_fixtures_of(config), f"the fixture {fixturedef.argname!r}")
-        task = FixtureTask(fixturedef.argname, function(*args, **arguments), watch)
+        task = FixtureTask(
+            fixturedef.argname,
+            function(*args, **arguments),
+            Watch(hears_fixtures_of(config), f"the fixture {fixturedef.argname!r}"),
+            lambda: _run_of_step(config).item,
+        )
         made_for = _run_of_step(config).item.nodeid
         with _run_of_step(config).step(fixturedef.scope):
             value = await task.start()
