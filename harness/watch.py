@@ -214,6 +214,10 @@ class Watch:
     def notice(self, crash: Crash) -> None:
         """Take ``crash`` and cancel the body."""
         crash.reported = True
+        for known in self._crashes:
+            if known.exception is crash.exception:  # it has come out of the event loop, too
+                known.origin = known.origin or crash.origin
+                return
         self._crashes.append(crash)
         self._scope.cancel()
 
@@ -254,7 +258,7 @@ class _Loop:
         self.listening: Watch | None = None
         #: crashes of the loop that came while nothing was listening, for whatever listens next
         self.pending: list[Crash] = []
-        #: crashes of what a fixture holds open that came while nothing that hears that was listening
+        #: crashes of what fixtures hold open that came while nothing that hears them was listening
         self.unheard: list[tuple[object, Crash]] = []
 
 
@@ -278,7 +282,9 @@ def listening_watch() -> Watch | None:
 
 def leave_unheard(fixture: object, crash: Crash) -> None:
     """Keep a crash of what ``fixture`` holds open, for what listens next and hears the fixture."""
-    _loop().unheard.append((fixture, crash))
+    loop = _loop()
+    loop.unheard.append((fixture, crash))
+    loop.pending = [each for each in loop.pending if each.exception is not crash.exception]
 
 
 def is_final(error: BaseException) -> bool:
@@ -402,3 +408,12 @@ def interrupt(crash: Crash) -> None:
         loop.pending.append(crash)
     else:
         loop.listening.notice(crash)
+
+
+def take_pending(event_loop: object) -> list[Crash]:
+    """The crashes of an event loop for which no step has come; from outside of it, too."""
+    loop = _loops.get(event_loop)
+    if loop is None:
+        return []
+    pending, loop.pending = loop.pending, []
+    return pending

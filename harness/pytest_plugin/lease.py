@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 from anyio import pytest_plugin as anyio_plugin
 from anyio.abc import TestRunner
 
-from ..backends import current_library
+from ..backends import current_library, current_loop
 from ..diagnostics import LoopView
+from ..hooks import Hook
 from ..leaks import skip_library_of
-from ..watch import Crash, interrupt
+from ..watch import Crash, interrupt, take_pending
 
 T = TypeVar("T")
 
@@ -31,6 +32,13 @@ CallSoon = Callable[[Callable[[], object]], object]
 
 #: What a callback may raise when it is ended, and nothing has gone wrong.
 NO_CRASHES = (asyncio.CancelledError, GeneratorExit)
+
+
+#: The modules that run an event loop.
+MACHINERY = frozenset({"asyncio", "selectors", "signal", "uvloop", "winloop"})
+
+#: The module whose signal handler raises what is not to wait.
+signal_handlers = f"{__package__}.guard"
 
 
 @dataclass(eq=False)
@@ -71,15 +79,20 @@ class Lease:
         self._stack = contextlib.ExitStack()
         self._runner: TestRunner = self._stack.enter_context(anyio_plugin.get_runner(name, options))
         get_loop = getattr(self._runner, "get_loop", None)  # AnyIO's runner for asyncio has one
+        self._running: Hook[None] | None = None
         if get_loop is not None:
             skip_library_of(get_loop())  # before it runs, and makes what it runs on
+            self._running = Hook(get_loop(), "run_until_complete", _run_on)
+            self._running.listen(None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._way_in: WayIn | None = None
+        self._key: object = None
 
     def entered_loop(self) -> WayIn:
         """Get to know the event loop; called in it, at the beginning of each step."""
         if self._way_in is None:
             self._way_in = WayIn.here()
+            self._key = current_loop()
             if current_library() != "trio":
                 self._loop = loop = asyncio.get_running_loop()
                 self._before = loop.get_exception_handler()
@@ -94,8 +107,14 @@ class Lease:
 
         return self._runner.run_fixture(call, {})
 
+    def take_pending(self) -> list[Crash]:
+        """The crashes of the event loop that no step was there to hear; they are the caller's."""
+        return [] if self._key is None else take_pending(self._key)
+
     def give_back(self) -> None:
         """Let go of the runner, which closes its event loop if nobody else holds it."""
+        if self._running is not None:
+            self._running.leave(None)
         loop = self._loop
         if loop is not None and loop.get_exception_handler() is self._handler:
             loop.set_exception_handler(self._before)
@@ -120,3 +139,51 @@ class Lease:
             self._before(loop, context)
         else:
             loop.default_exception_handler(context)
+
+
+def _run_on(original: Callable[..., Any], hook: Hook[None]) -> Callable[..., Any]:
+    """A loop's ``run_until_complete`` that goes on after what would end the loop in the middle.
+
+    A ``KeyboardInterrupt`` or ``SystemExit`` of one task leaves asyncio's loop at once
+    (asyncio/events.py, ``Handle._run``; asyncio/tasks.py, ``Task.__step``), and AnyIO's runner then
+    cancels what runs all fixtures. It has to end what runs as every crash does.
+    """
+
+    def run_until_complete(future: Any) -> Any:
+        __tracebackhide__ = True
+        loop: asyncio.AbstractEventLoop = getattr(original, "__self__")  # noqa: B009
+        task = asyncio.ensure_future(future, loop=loop)
+        while True:
+            try:
+                return original(task)
+            except (KeyboardInterrupt, SystemExit) as exc:
+                if _is_of_machinery(exc):
+                    raise
+                loop.call_soon(interrupt, Crash(exc, ""))
+            if task.done():
+                # Both in one turn. On uvloop, the end of the task is still to stop the loop.
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+                return task.result()
+
+    return run_until_complete
+
+
+def _is_of_machinery(error: BaseException) -> bool:
+    """Whether ``error`` came between two things that the loop runs, which would miss the second.
+
+    Only signal handlers raise there. Otherwise, the way through the loop is taken out of its
+    traceback.
+    """
+    frames = error.__traceback__
+    ours = frames
+    module = ""
+    while frames is not None:
+        module = str(frames.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] in MACHINERY:
+            ours = frames.tb_next
+        frames = frames.tb_next
+    if ours is None or module == signal_handlers:
+        return True
+    error.__traceback__ = ours
+    return False

@@ -307,7 +307,10 @@ class Run:
                     leaking.look(lease, failed=self.failed)
             finally:
                 if lease is not None:
+                    self._aside += [crash.exception for crash in lease.take_pending()]
                     lease.give_back()
+            with self.outside():
+                pass
         finally:
             self.guard.enter(None)
             if self.clock is not None:

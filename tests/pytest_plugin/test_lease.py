@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ from anyio import pytest_plugin as anyio_plugin
 from blackbox import RunPytest
 
 from harness.backends import BUILT_IN
+from harness.pytest_plugin import guard, lease
 from harness.pytest_plugin.lease import Lease
 
 
@@ -20,7 +23,7 @@ def test_a_runner_that_cannot_be_closed_is_not_the_next_ones(
     def take() -> Lease:
         return Lease(of_backend.library, dict(of_backend.options), catch_loop_exceptions=True)
 
-    lease = take()
+    taken = take()
     runner = anyio_plugin._current_runner
     assert runner is not None
 
@@ -32,7 +35,7 @@ def test_a_runner_that_cannot_be_closed_is_not_the_next_ones(
     assert stack is not None
     stack.callback(fail)
     with pytest.raises(OSError, match="cannot be closed"):
-        lease.give_back()
+        taken.give_back()
     assert anyio_plugin._current_runner is None
     take().give_back()
 
@@ -179,3 +182,26 @@ def test_an_outcome_in_a_task_that_somebody_holds_is_told(
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*leaked task exception: *because of this*"])
+
+
+def test_only_a_signal_handler_ends_the_loop_between_two_things_that_it_runs() -> None:
+    assert getattr(guard, "Guard").__module__ == lease.signal_handlers  # noqa: B009
+    loop = asyncio.new_event_loop()
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        loop.call_soon(end)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            loop.run_forever()
+        assert not lease._is_of_machinery(caught.value)
+        traceback = caught.value.__traceback__
+        assert traceback is not None
+        assert traceback.tb_frame.f_code is end.__code__
+        loop.call_soon(signal.default_int_handler, signal.SIGINT, None)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            loop.run_forever()
+        assert lease._is_of_machinery(caught.value)
+    finally:
+        loop.close()

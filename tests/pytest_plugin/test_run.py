@@ -211,3 +211,73 @@ def test_a_cancelled_task_that_is_waited_for_cancels_nothing_else(
         ["*await task", "E * what this waited for was cancelled (*CancelledError)"]
     )
     result.stdout.fnmatch_lines(["*shared is torn down*"])
+
+
+ENDS_IN = {
+    "a fixture's child": """
+    @pytest.fixture
+    async def raising(shared, anyio_backend):
+        async def child():
+            await anyio.lowlevel.checkpoint()
+            raise FINAL("of a child")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(child)
+            yield
+    """,
+    "a task": """
+    @pytest.fixture
+    async def raising(shared, anyio_backend):
+        async def child():
+            raise FINAL("of a child")
+
+        asyncio.create_task(child())
+    """,
+    "a callback": """
+    @pytest.fixture
+    async def raising(shared, anyio_backend):
+        def callback():
+            raise FINAL("of a child")
+
+        asyncio.get_running_loop().call_later(0.01, callback)
+    """,
+}
+
+
+@pytest.mark.parametrize("where", ENDS_IN)
+@pytest.mark.parametrize("final", ["KeyboardInterrupt", "SystemExit"])
+def test_what_ends_the_run_may_come_from_anywhere_in_the_event_loop(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, where: str, final: str
+) -> None:
+    if backend == "trio" and where != "a fixture's child":
+        pytest.skip("asyncio's tasks and callbacks")
+    pytester.makepyfile(
+        MODULE.replace("def test_last(", "def test_first(")
+        + ENDS_IN[where].replace("FINAL", final)
+        + """
+    @pytest.fixture
+    async def outer(shared, anyio_backend):
+        yield
+        print("outer is torn down")
+
+    @pytest.mark.harness
+    async def test_it(outer, raising):
+        await anyio.sleep_forever()
+
+    @pytest.mark.harness
+    async def test_next(shared):
+        pass
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s")
+    result.stdout.fnmatch_lines_random(["*outer is torn down*", "*shared is torn down*"])
+    if final == "KeyboardInterrupt":
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines(["*! KeyboardInterrupt: of a child*"])
+    else:
+        outcomes = result.parseoutcomes()
+        assert outcomes.pop("passed") == 2
+        assert sum(outcomes.values()) == 1
+        result.stdout.fnmatch_lines(["E * SystemExit: of a child"])
+    result.stdout.no_fnmatch_line("*Interrupted*")
+    result.stderr.no_fnmatch_line("*")
