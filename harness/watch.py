@@ -45,6 +45,10 @@ CONSEQUENCES = (
 )
 
 
+#: What ends the whole run, whatever else went wrong. The pytest plugin adds pytest's own.
+FINAL: list[type[BaseException]] = [KeyboardInterrupt, SystemExit]
+
+
 class Crash:
     """An exception that ended something supervised, and where it came from.
 
@@ -225,6 +229,10 @@ class Watch:
         """The one exception to raise for ``error``, raised by the body, and the crashes."""
         crashes = self._crashes
         handled = (*CONSEQUENCES, get_cancelled_exc_class())
+        if error is not None:
+            error = unwrapped(error)
+            if any(error is unwrapped(crash.exception) for crash in crashes):
+                error = None
         if error is None and self._unwinding and not isinstance(self._unwinding, handled):
             error = self._unwinding
             self._failed_first = True
@@ -289,7 +297,7 @@ def leave_unheard(fixture: object, crash: Crash) -> None:
 
 def is_final(error: BaseException) -> bool:
     """Whether ``error`` ends the whole run, whatever else went wrong."""
-    return isinstance(error, (KeyboardInterrupt, SystemExit))
+    return isinstance(error, tuple(FINAL))
 
 
 def _unwound_by(cancellation: BaseException) -> tuple[BaseException, BaseException | None]:
@@ -350,6 +358,34 @@ def sole(error: BaseException) -> BaseException:
     return error
 
 
+def unwrapped(error: BaseException) -> BaseException:
+    """What a group means that a task group has made of pytest's outcomes, of Ctrl-C or an exit.
+
+    An outcome that is alone in it means what it would mean without the group; what ends the run
+    does so in any company.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = list(_leaves(without_cancellation(error) or error))
+    final = next(filter(is_final, found), None)
+    if final is not None:
+        for each in found:
+            if each is not final:
+                add_note(final, f"(besides: {each!r})")
+        return final
+    if len(found) == 1 and not isinstance(found[0], Exception):
+        return found[0]
+    return error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
 def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseException | None:
     """The crashes and ``errors`` as one exception: itself if there is one, else a group.
 
@@ -359,11 +395,15 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
     exceptions: list[BaseException] = []
     told: set[int] = set()
     for crash in crashes:
+        exception = unwrapped(crash.exception)
         if crash.origin:
-            add_note(crash.exception, f"(raised in {crash.origin})")
-    for error in (*(crash.exception for crash in crashes), *errors):
+            add_note(exception, f"(raised in {crash.origin})")
+    for each in (*(crash.exception for crash in crashes), *errors):
+        if each is None:
+            continue
+        error = unwrapped(each)
         # What is in a group that a nursery has raised may have been told of by itself.
-        if error is not None and not told.issuperset(map(id, _leaves(error))):
+        if not told.issuperset(map(id, _leaves(error))):
             exceptions.append(error)
             told.update(map(id, _leaves(error)))
     cancelled = get_cancelled_exc_class()
@@ -371,7 +411,7 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
         if isinstance(exception.__context__, cancelled):
             exception.__suppress_context__ = True  # that it was raised while being cancelled
     special = sorted(
-        (exception for exception in exceptions if not isinstance(exception, Exception)),
+        (each for each in exceptions if not isinstance(each, Exception) or is_final(each)),
         key=is_final,
         reverse=True,
     )

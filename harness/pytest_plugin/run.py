@@ -20,7 +20,7 @@ from anyio.pytest_plugin import extract_backend_and_options
 from ..diagnostics import Sampler
 from ..steps import FixtureTask
 from ..virtualtime import VirtualClock
-from ..watch import Crash, add_note, interrupt, is_final
+from ..watch import FINAL, Crash, add_note, interrupt, is_final
 from .clocks import clock_for
 from .ending import When, end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
@@ -35,6 +35,9 @@ from .report import describe
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
+
+if pytest.exit.Exception not in FINAL:
+    FINAL.append(pytest.exit.Exception)
 
 #: The async fixtures of harness tests that are held open.
 held_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
@@ -338,7 +341,7 @@ class Interrupted(Exception):
 def _passes(error: BaseException) -> bool:
     """Whether AnyIO's task survives that ``error`` leaves a step, or is to end by it."""
     if isinstance(error, PASSES):
-        return not isinstance(error, pytest.exit.Exception)
+        return not is_final(error)
     if type(error).__module__.partition(".")[0] == "hypothesis":
         return True  # `StopTest`, by which it ends an example
     try:

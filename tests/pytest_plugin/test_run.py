@@ -281,3 +281,101 @@ def test_what_ends_the_run_may_come_from_anywhere_in_the_event_loop(
         result.stdout.fnmatch_lines(["E * SystemExit: of a child"])
     result.stdout.no_fnmatch_line("*Interrupted*")
     result.stderr.no_fnmatch_line("*")
+
+
+IN_GROUPS = {
+    "the body's": """
+    @pytest.mark.harness
+    async def test_it(shared):
+        async with anyio.create_task_group() as outer:
+            async with anyio.create_task_group() as tasks:
+                OTHER
+                tasks.start_soon(child)
+    """,
+    "a handler's": """
+    async def handler(stream):
+        async with anyio.create_task_group() as outer:
+            async with anyio.create_task_group() as tasks:
+                OTHER
+                tasks.start_soon(child)
+
+    @pytest.mark.harness(transports=["memory"])
+    async def test_it(shared, harness):
+        async with await (await harness.serve(handler)).connect():
+            await anyio.sleep_forever()
+    """,
+    "a fixture's": """
+    @pytest.fixture
+    async def group(shared, anyio_backend):
+        async with anyio.create_task_group() as outer:
+            async with anyio.create_task_group() as tasks:
+                OTHER
+                tasks.start_soon(child)
+                yield
+
+    @pytest.mark.harness
+    async def test_it(group):
+        await anyio.sleep_forever()
+    """,
+}
+
+
+@pytest.mark.parametrize("whose", IN_GROUPS)
+@pytest.mark.parametrize("outcome", ["skip", "xfail", "fail"])
+def test_an_outcome_alone_in_a_group_means_what_it_means_in_the_body(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, whose: str, outcome: str
+) -> None:
+    pytester.makepyfile(
+        MODULE
+        + IN_GROUPS[whose].replace("OTHER", "pass")
+        + f"""
+    async def child():
+        await anyio.lowlevel.checkpoint()
+        pytest.{outcome}("because of this")
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-rsx", "-W", "error")
+    outcomes = result.parseoutcomes()
+    assert outcomes.pop("passed") == 1
+    expected = {"skip": ["skipped"], "xfail": ["xfailed"], "fail": ["failed", "errors"]}[outcome]
+    [(found, number)] = outcomes.items()
+    assert (found in expected, number) == (True, 1)
+    result.stdout.fnmatch_lines(["*because of this*"])
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")
+
+
+@pytest.mark.parametrize("whose", IN_GROUPS)
+@pytest.mark.parametrize("final", ["KeyboardInterrupt", "pytest.exit"])
+@pytest.mark.parametrize("other", ["alone", "in company"])
+def test_what_ends_the_run_does_so_in_a_group(
+    pytester: pytest.Pytester,
+    run_pytest: RunPytest,
+    backend: str,
+    whose: str,
+    final: str,
+    other: str,
+) -> None:
+    company = "tasks.start_soon(failing)" if other == "in company" else "pass"
+    raising = "pytest.exit" if final == "pytest.exit" else f"raise {final}"
+    pytester.makepyfile(
+        MODULE
+        + IN_GROUPS[whose].replace("OTHER", company)
+        + f"""
+    async def child():
+        try:
+            await anyio.sleep_forever() if {other == "in company"} else anyio.sleep(0)
+        finally:
+            {raising}("of a child")
+
+    async def failing():
+        raise LookupError("of another child")
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*shared is torn down*"])
+    result.stdout.fnmatch_lines(["*! *of a child*"])
+    if other == "in company":
+        result.stdout.fnmatch_lines(["*(besides: LookupError('of another child'))*"])
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")
+    result.stderr.no_fnmatch_line("*")
