@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ..backends import current_library, current_loop
 from ..diagnostics import LoopView
 from ..hooks import Hook
 from ..leaks import skip_library_of
-from ..watch import Crash, interrupt, take_pending
+from ..watch import Crash, interrupt, is_final, take_pending
 
 T = TypeVar("T")
 
@@ -33,6 +34,9 @@ CallSoon = Callable[[Callable[[], object]], object]
 #: What a callback may raise when it is ended, and nothing has gone wrong.
 NO_CRASHES = (asyncio.CancelledError, GeneratorExit)
 
+
+#: Where a callback's exception comes from, in words.
+LOOP = "the event loop"
 
 #: The modules that run an event loop.
 MACHINERY = frozenset({"asyncio", "selectors", "signal", "uvloop", "winloop"})
@@ -93,7 +97,9 @@ class Lease:
         if self._way_in is None:
             self._way_in = WayIn.here()
             self._key = current_loop()
-            if current_library() != "trio":
+            if current_library() == "trio":
+                _trios_callbacks().listen(self)
+            else:
                 self._loop = loop = asyncio.get_running_loop()
                 self._before = loop.get_exception_handler()
                 loop.set_exception_handler(self._handler)
@@ -107,6 +113,10 @@ class Lease:
 
         return self._runner.run_fixture(call, {})
 
+    def catching(self, token: object, function: Callable[..., object]) -> Callable[..., object]:
+        """``function``, a callback of trio's, with what it raises caught in the lease's run."""
+        return CaughtCallback(function, self._catch) if token is self._key else function
+
     def take_pending(self) -> list[Crash]:
         """The crashes of the event loop that no step was there to hear; they are the caller's."""
         return [] if self._key is None else take_pending(self._key)
@@ -115,6 +125,8 @@ class Lease:
         """Let go of the runner, which closes its event loop if nobody else holds it."""
         if self._running is not None:
             self._running.leave(None)
+        if self._key is not None and self._loop is None:
+            _trios_callbacks().leave(self)
         loop = self._loop
         if loop is not None and loop.get_exception_handler() is self._handler:
             loop.set_exception_handler(self._before)
@@ -132,13 +144,58 @@ class Lease:
         # pytest's outcomes are no `Exception`, and asyncio hands them over all the same.
         if isinstance(error, BaseException) and not isinstance(error, NO_CRASHES) and self._catch:
             message = str(context.get("message", "a callback of the event loop"))
-            interrupt(Crash(error, f"the event loop: {message}"))
+            interrupt(Crash(error, f"{LOOP}: {message}"))
         elif isinstance(error, Exception):
             loop.default_exception_handler(context)
         elif self._before is not None:
             self._before(loop, context)
         else:
             loop.default_exception_handler(context)
+
+
+@dataclass(frozen=True)
+class CaughtCallback:
+    """A callback of trio's that raises nothing; equal to another one of the same function.
+
+    trio has no handler for what a callback raises: it cancels the whole run, AnyIO's runner with it
+    (trio/_core/_entry_queue.py, ``EntryQueue.task``), and a guest run then never answers again.
+
+    :param catch: whether it is a crash, or a line in the log, where asyncio has it
+    """
+
+    function: Callable[..., object]
+    catch: bool
+
+    def __call__(self, *args: object) -> None:
+        __tracebackhide__ = True
+        try:
+            self.function(*args)
+        except BaseException as exc:
+            what = f"Exception in callback {self.function!r}"
+            if self.catch or is_final(exc):
+                own = exc.__traceback__ and exc.__traceback__.tb_next
+                interrupt(Crash(exc.with_traceback(own), f"{LOOP}: {what}"))
+            else:
+                logging.getLogger("trio").error(what, exc_info=exc)
+
+
+@functools.cache
+def _trios_callbacks() -> Hook[Lease]:
+    """The one function that takes callbacks for trio's runs; its token has no attributes."""
+    import trio
+
+    def wrap(original: Callable[..., Any], hook: Hook[Lease]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def run_sync_soon(
+            self: object, sync_fn: Callable[..., object], *args: Any, **options: Any
+        ) -> None:
+            for lease in hook.listeners:
+                sync_fn = lease.catching(self, sync_fn)
+            original(self, sync_fn, *args, **options)
+
+        return run_sync_soon
+
+    return Hook(trio.lowlevel.TrioToken, "run_sync_soon", wrap)
 
 
 def _run_on(original: Callable[..., Any], hook: Hook[None]) -> Callable[..., Any]:

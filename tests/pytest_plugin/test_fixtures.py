@@ -425,27 +425,47 @@ def test_outcomes_mean_what_they_mean_in_the_body(
 
 
 def test_what_a_callback_raises_fails_the_test(
-    pytester: pytest.Pytester, run_pytest: RunPytest
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
     pytester.makepyfile(
-        """
+        f"""
         import anyio, asyncio, pytest
 
         def callback():
             raise LookupError("the callback crashed")
 
-        async def test_promptly(harness):
-            asyncio.get_running_loop().call_soon(callback)
+        def call_soon(function):
+            if {backend == "trio"}:
+                import trio
+                trio.lowlevel.current_trio_token().run_sync_soon(function)
+            else:
+                asyncio.get_running_loop().call_soon(function)
+
+        @pytest.fixture
+        async def outer(anyio_backend):
+            yield
+            await anyio.lowlevel.checkpoint()
+            print("torn down")
+
+        async def test_promptly(outer, harness):
+            call_soon(callback)
             await anyio.sleep_forever()
 
         async def test_next(harness): ...
 
         @pytest.mark.harness(catch_loop_exceptions=False)
-        async def test_not_caught(harness):
-            asyncio.get_running_loop().call_soon(callback)
-            await anyio.lowlevel.checkpoint()
+        async def test_not_caught(outer, harness, caplog):
+            call_soon(callback)
+            await harness.settle()
+            assert "Exception in callback" in caplog.text
         """
     )
-    result = run_pytest("--harness-backends=asyncio,uvloop", "--harness-transports=memory")
-    result.assert_outcomes(passed=4, failed=2)
-    result.stdout.fnmatch_lines(["E *LookupError: the callback crashed"])
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-s")
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.stdout.str().count("torn down") == 2
+    raised = [line for line in result.outlines if line.startswith("E ")]
+    assert raised[0].endswith("LookupError: the callback crashed")
+    result.stdout.fnmatch_lines(
+        ["*raise LookupError(*", "E *raised in the event loop: Exception *"]
+    )
+    result.stdout.no_fnmatch_line("*Cancelled*")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 from anyio import pytest_plugin as anyio_plugin
@@ -205,3 +206,66 @@ def test_only_a_signal_handler_ends_the_loop_between_two_things_that_it_runs() -
         assert lease._is_of_machinery(caught.value)
     finally:
         loop.close()
+
+
+def test_callbacks_of_trio_that_raise_end_its_whole_run_and_are_caught_if_held() -> None:
+    """When this fails in its first half, trio has got a handler, and ours may go."""
+    trio = pytest.importorskip("trio")
+    callback = lease.CaughtCallback(_raise, catch=False)
+    assert callback == lease.CaughtCallback(_raise, catch=False)
+    assert len({callback, lease.CaughtCallback(_raise, catch=False)}) == 1
+
+    async def main(function: Callable[[], None]) -> str:
+        trio.lowlevel.current_trio_token().run_sync_soon(function, idempotent=True)
+        await trio.sleep(0)
+        await trio.sleep(0)
+        return "went on"
+
+    with pytest.raises(trio.TrioInternalError):
+        trio.run(main, _raise)
+    assert trio.run(main, callback) == "went on"
+
+
+def _raise() -> None:
+    raise LookupError("in a callback")
+
+
+def test_trios_callbacks_are_caught_in_held_runs_only(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytest.importorskip("trio")
+    pytester.makepyfile(
+        """
+        import anyio, pytest, trio
+
+        original = trio.lowlevel.TrioToken.run_sync_soon
+
+        def callback(text):
+            raise LookupError(text)
+
+        async def other_run():
+            trio.lowlevel.current_trio_token().run_sync_soon(callback, "of another run")
+            await trio.sleep_forever()
+
+        async def test_other_run(harness):
+            assert trio.lowlevel.TrioToken.run_sync_soon is not original
+            with pytest.raises(trio.TrioInternalError):
+                await anyio.to_thread.run_sync(trio.run, other_run)
+
+        async def test_from_a_thread(harness):
+            token = trio.lowlevel.current_trio_token()
+            await anyio.to_thread.run_sync(token.run_sync_soon, callback, "of this run")
+            await anyio.sleep_forever()
+
+        async def test_outcome(harness):
+            token = trio.lowlevel.current_trio_token()
+            token.run_sync_soon(pytest.xfail, "of this run")
+            await anyio.sleep_forever()
+
+        def test_put_back():
+            assert trio.lowlevel.TrioToken.run_sync_soon is original
+        """
+    )
+    result = run_pytest("--harness-backends=trio", "--harness-transports=memory")
+    result.assert_outcomes(passed=2, failed=1, xfailed=1)
+    result.stdout.fnmatch_lines(["E *LookupError: of this run"])
