@@ -425,15 +425,6 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
     return BaseExceptionGroup("several things went wrong in this test", exceptions)
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group, and in the groups in it; otherwise ``error`` itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
-
-
 def add_note(exception: BaseException, note: str) -> None:
     """``exception.add_note(note)``, on Python 3.10 too, and once only."""
     notes = getattr(exception, "__notes__", [])
