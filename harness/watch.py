@@ -49,6 +49,10 @@ CONSEQUENCES = (
 FINAL: list[type[BaseException]] = [KeyboardInterrupt, SystemExit]
 
 
+#: An attribute of what ends the run and is being raised: it may come out of the loop later still.
+TOLD = "_told_by_the_harness"
+
+
 class Crash:
     """An exception that ended something supervised, and where it came from.
 
@@ -419,6 +423,7 @@ def failure_of(crashes: list[Crash], *errors: BaseException | None) -> BaseExcep
         for exception in exceptions:
             if exception is not special[0]:
                 add_note(special[0], f"(besides: {exception!r})")
+        special[0].__dict__[TOLD] = True
         return special[0]
     if len(exceptions) < 2:
         return exceptions[0] if exceptions else None
@@ -434,6 +439,8 @@ def add_note(exception: BaseException, note: str) -> None:
 
 def interrupt(crash: Crash) -> None:
     """End the step that is running in this event loop, or else the next one, with ``crash``."""
+    if is_final(crash.exception) and TOLD in crash.exception.__dict__:
+        return
     loop = _loop()
     if loop.listening is None:
         loop.pending.append(crash)

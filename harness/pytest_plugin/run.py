@@ -494,6 +494,9 @@ def pytest_sessionfinish(
                     return (yield)
             finally:
                 run.end()
+    except KeyboardInterrupt as exc:
+        # pytest has no place for a second one, and would crash (_pytest/main.py, wrap_session).
+        pytest.exit(f"in the teardown: {exc!r}", returncode=pytest.ExitCode.INTERRUPTED)
     finally:
         session.config.stash[_run_key] = None
         guard = session.config.stash.get(_guard_key, None)

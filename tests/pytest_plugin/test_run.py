@@ -379,3 +379,49 @@ def test_what_ends_the_run_does_so_in_a_group(
         result.stdout.fnmatch_lines(["*(besides: LookupError('of another child'))*"])
     result.stdout.no_fnmatch_line("*ExceptionGroup*")
     result.stderr.no_fnmatch_line("*")
+
+
+def test_ctrl_c_in_virtual_time_is_raised_once(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import anyio, pytest
+
+        @pytest.mark.harness(virtual_time=True, transports=["memory"])
+        async def test_it(harness):
+            async def child():
+                await anyio.sleep(100)
+                raise KeyboardInterrupt("of a child")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(child)
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*! KeyboardInterrupt: of a child*"])
+    result.stderr.no_fnmatch_line("*")
+
+
+def test_a_second_ctrl_c_in_the_teardown_is_told_and_ends_the_run_cleanly(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        MODULE
+        + """
+    @pytest.fixture
+    async def raising(shared, anyio_backend):
+        yield
+        raise KeyboardInterrupt("the second")
+
+    @pytest.mark.harness
+    async def test_it(raising):
+        raise KeyboardInterrupt("the first")
+    """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "-s")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*shared is torn down*", "*! KeyboardInterrupt: the first*"])
+    result.stderr.fnmatch_lines(["*the second*"])
+    result.stderr.no_fnmatch_line("*Traceback*")
