@@ -435,8 +435,9 @@ def test_a_time_out_ends_all_examples_of_hypothesis(
             await anyio.sleep(0.2)
 
         def test_each_once(pytestconfig):
-            assert len(hangs) == 3
-            assert len(caught) == 1
+            # None, on a machine so slow that the time is over before such an example
+            assert len(hangs) <= 3
+            assert len(caught) <= 1
             assert len(slow) < 4
         """
     )
@@ -444,7 +445,7 @@ def test_a_time_out_ends_all_examples_of_hypothesis(
     result.assert_outcomes(failed=5, passed=1)
     for name in ("waits", "blocks", "sync", "catches_it", "slow"):
         result.stdout.fnmatch_lines(
-            [f"the body of *::test_{name}* did not end within 0.5 s *", "in the example n=*"]
+            [f"*_ test_{name}* _*", "the body did not end within 0.5 s *", "in the example n=*"]
         )
 
 
@@ -531,9 +532,8 @@ def test_ctrl_c_ends_what_catches_it(
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
-    result.stderr.fnmatch_lines(
-        ["KeyboardInterrupt in the body of *::test_it*", "*in test_it: *", "*stops here."]
-    )
+    result.stdout.fnmatch_lines(["KeyboardInterrupt in the body", "*in test_it: *"])
+    result.stderr.fnmatch_lines(["*::test_it*: KeyboardInterrupt in the body", "*stops here."])
 
 
 def test_ctrl_c_once_ends_what_catches_it_once_more(
