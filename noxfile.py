@@ -70,6 +70,13 @@ def matrix(session: nox.Session, backend: str) -> None:
     run_tests(session, backend, HARNESS_TEST_MOMENTS="9")
 
 
+@nox.session(python=PYTHONS)
+def whole(session: nox.Session) -> None:
+    """All tests on all backends in one run: `matrix` in less time, with one result."""
+    install_wheel(session, *TEST_TOOLS, FOREIGN_LOOP)
+    run_tests(session, ",".join(BACKENDS), HARNESS_TEST_MOMENTS="9")
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """The main job: the examples' suites on every backend and transport, from the built wheel."""
