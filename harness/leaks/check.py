@@ -86,6 +86,7 @@ class LeakCheck:
         self._timers = Timers(self._test)
         self._descriptors = Descriptors(self._test)
         self._processes = Processes(self._test)
+        event_loops = EventLoops(self._test)
         every: list[Kind] = [
             self._tasks,
             self._exceptions,
@@ -93,7 +94,7 @@ class LeakCheck:
             CancelScopes(self._test),
             AsyncGenerators(self._test, self._warnings),
             MemoryStreams(self._test, self._warnings),
-            EventLoops(self._test),
+            event_loops,
             self._descriptors,
             self._timers,
             Threads(self._test),
@@ -103,6 +104,8 @@ class LeakCheck:
         self._kinds_of_leak = set(kinds)
         self._kinds = [kind for kind in every if not self._kinds_of_leak.isdisjoint(kind.names)]
         self._listening = dict.fromkeys(self._kinds)
+        # Tasks tell where other things were made; an event loop's descriptors are its own.
+        self._silent = [kind for kind in (self._tasks, event_loops) if kind not in self._listening]
         self._loops = LoopWatch(self)
         self._started = False
         self._reported: set[Any] = set()
@@ -115,9 +118,7 @@ class LeakCheck:
         if self._started:
             raise RuntimeError("this check was started before")
         self._started = True
-        if self._tasks not in self._listening:
-            self._tasks.start()  # its tasks tell where other things were made
-        for kind in self._kinds:
+        for kind in (*self._silent, *self._kinds):
             kind.start()
 
     def entered_loop(self) -> None:
@@ -194,7 +195,7 @@ class LeakCheck:
             return self._report(suspects)
         finally:
             self._loops.stop()
-            for kind in self._listening:
+            for kind in (*self._silent, *self._listening):
                 kind.stop()
 
     def _look(self) -> Suspects:
