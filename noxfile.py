@@ -111,7 +111,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """mypy --strict, pyright, and pyright's account of the public types."""
     # exceptiongroup: pyright looks at the code as Python 3.10 would
-    install_wheel(session, "mypy", "pyright", "exceptiongroup")
+    install_wheel(session, "mypy", "pyright", "exceptiongroup", "time-machine")
     session.run("mypy", "--strict", "harness")
     session.run("pyright", "harness")
     # From another folder, so that the installed package is looked at and not this one.
