@@ -42,7 +42,7 @@ LOOP = "the event loop"
 MACHINERY = frozenset({"asyncio", "selectors", "signal", "uvloop", "winloop"})
 
 #: The module whose signal handler raises what is not to wait.
-signal_handlers = f"{__package__}.guard"
+signal_handlers: str = f"{__package__}.guard"
 
 
 @dataclass(eq=False)

@@ -19,8 +19,8 @@ class Hold:
     __slots__ = ("_timeline", "suspended", "what")
 
     def __init__(self, timeline: Timeline, what: str) -> None:
-        self._timeline = timeline
-        self.what = what
+        self._timeline: Timeline = timeline
+        self.what: str = what
         #: what it waits for is for the loop itself to do
         self.suspended: Callable[[], bool] | None = None
 
@@ -47,16 +47,16 @@ class Timeline(abc.ABC):
     LOOK_AGAIN: ClassVar[float] = 0.05
 
     def __init__(self) -> None:
-        self.autojump = True
+        self.autojump: bool = True
         self.holds: dict[Hold, None] = {}
         #: what else may hold the time, in words, if it does; asked only when all is quiet
         self.outside: Callable[[], list[str]] = list
         #: whether something that does not hold the time may still call into the loop
         self.may_be_called: Callable[[], bool] = bool
         self._seen_outside: list[str] = []
-        self.has_to_look_again = False
+        self.has_to_look_again: bool = False
         #: there may be new sockets, or there are some that lead out: `outside` has to be asked
-        self.may_lead_out = False
+        self.may_lead_out: bool = False
         #: to be called after every jump
         self.followers: list[Callable[[], object]] = []
         #: what to do when all is blocked for ever

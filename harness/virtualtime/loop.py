@@ -87,8 +87,8 @@ class LoopTime(Timeline):
         self.ready: deque[asyncio.Handle] = deque()
         #: a heap: when, in which order it was set, what
         self.timers: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self.cancelled = 0
-        self.tasks = Numbering()
+        self.cancelled: int = 0
+        self.tasks: Numbering = Numbering()
         self._numbers = itertools.count()
         #: what other threads and signal handlers have asked to be run
         self.incoming: deque[asyncio.Handle] = deque()
@@ -96,12 +96,12 @@ class LoopTime(Timeline):
         self._turns = 0
         self._quiet = 0
         #: the loop below has been asked to call, or is calling
-        self.called = True
-        self.outward = False
-        self.stopping = False
-        self.closed = False
+        self.called: bool = True
+        self.outward: bool = False
+        self.stopping: bool = False
+        self.closed: bool = False
         self.thread_id: int | None = None
-        self.debug = False
+        self.debug: bool = False
         self._loop: Any = None
         self._call_below: Callable[..., Any] = _nothing
         self._call_below_from_thread: Callable[..., Any] = _nothing

@@ -26,7 +26,7 @@ class TrioTime(Timeline):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = MockClock(autojump_threshold=0)
+        self.clock: MockClock = MockClock(autojump_threshold=0)
         self.clock._autojump = self._pass_time  # type: ignore[method-assign]
         self._waker: Any = None
         self._token: Any = None
