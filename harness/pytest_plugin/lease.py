@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
@@ -216,6 +217,7 @@ def _run_on(original: Callable[..., Any], hook: Hook[None]) -> Callable[..., Any
             except (KeyboardInterrupt, SystemExit) as exc:
                 if _is_of_machinery(exc):
                     raise
+                _set_retrieved(exc)
                 loop.call_soon(interrupt, Crash(exc, ""))
             if task.done():
                 # Both in one turn. On uvloop, the end of the task is still to stop the loop.
@@ -224,6 +226,13 @@ def _run_on(original: Callable[..., Any], hook: Hook[None]) -> Callable[..., Any
                 return task.result()
 
     return run_until_complete
+
+
+def _set_retrieved(error: BaseException) -> None:
+    """Keep asyncio from telling of ``error`` once more when it collects the task that raised it."""
+    for each in gc.get_referrers(error):
+        if isinstance(each, asyncio.Future) and each.done() and not each.cancelled():
+            each.exception()
 
 
 def _is_of_machinery(error: BaseException) -> bool:
