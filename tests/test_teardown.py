@@ -292,7 +292,7 @@ async def test_an_expected_error_in_a_nursery_that_is_cancelled(harness: Harness
 
 STUBBORN = {
     "shielded": ("await anyio.sleep_forever()", "shielded by a CancelScope(shield=True)"),
-    "swallows": ("await anyio.sleep(0.001)", "not shielded: it swallows the cancellation"),
+    "swallows": ("await anyio.sleep_forever()", "not shielded: it swallows the cancellation"),
     "in a thread": (
         "await anyio.to_thread.run_sync(",
         "waits for a thread: Event.wait, which cannot",
@@ -316,7 +316,7 @@ async def test_a_handler_that_did_not_stop_is_named_with_its_line_and_the_reason
                 await anyio.sleep_forever()
         while not release.is_set():
             with contextlib.suppress(BaseException):
-                await anyio.sleep(0.001)
+                await anyio.sleep_forever()
 
     scopes: list[CancelScope] = []
     async with open_harness(transport=harness.transport, grace=0, cancel_timeout=0.05) as inner:

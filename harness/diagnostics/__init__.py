@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .blocking import Blocked, Sampler
 from .connections import LiveConnection
-from .loopview import TEST, LoopView, TaskRecord
+from .loopview import TEST, LoopView
 from .stacks import (
     all_in,
     await_stack,
@@ -26,7 +26,6 @@ __all__ = [
     "LiveConnection",
     "LoopView",
     "Sampler",
-    "TaskRecord",
     "all_in",
     "await_stack",
     "end_in_user_code",

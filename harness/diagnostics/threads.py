@@ -6,9 +6,15 @@ import sys
 import threading
 from collections.abc import Collection
 from types import FrameType
+from typing import Any
 
 from .connections import fold_alike
-from .stacks import format_frames, is_machinery, is_user_code, line_of, shorten
+from .stacks import MACHINERY, format_frames, is_machinery, is_user_code, line_of, shorten
+
+#: Modules whose threads belong to a pool: they wait for the next thing to do.
+POOLS = frozenset(
+    {"concurrent.futures.thread", "anyio._backends._asyncio", "trio._core._thread_cache"}
+)
 
 
 def format_threads(
@@ -106,6 +112,28 @@ def first_inside_pytest(inmost: FrameType) -> FrameType:
             return inside
         inside, frame = frame, frame.f_back
     return inside
+
+
+def is_of_pool(thread: threading.Thread) -> bool:
+    """Whether it belongs to a pool."""
+    return _module_of_thread(thread) in POOLS
+
+
+def is_machinery_thread(thread: threading.Thread) -> bool:
+    """Whether it is the harness's or an event loop's own, and not a pool's."""
+    if isinstance(thread, threading._DummyThread):
+        return True  # of a library in C, which runs Python now and then
+    module = _module_of_thread(thread)
+    return module.partition(".")[0] in MACHINERY and module not in POOLS
+
+
+def _module_of_thread(thread: threading.Thread) -> str:
+    """Where what a thread runs is defined."""
+    made_by: Any = type(thread)
+    if made_by.__module__ == "threading":
+        made_by = getattr(thread, "_target", None)  # what Thread.run calls, in every CPython
+        made_by = getattr(made_by, "__func__", made_by)
+    return str(getattr(made_by, "__module__", ""))
 
 
 def _module_of(frame: FrameType) -> str:

@@ -30,14 +30,12 @@ from typing import Any, ClassVar
 from anyio._core._eventloop import get_async_backend
 
 from ..backends import current_library
+from ..descriptors import FOLDER, Identity, identity_of, open_descriptors
 from ..diagnostics.stacks import Place
 from ..hooks import Hook
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
 from .event_loops import descriptors_of_loops, loops_have_pipes
 from .places import NOBODYS, described, here, is_installed, on_behalf_of
-
-#: Device, inode and type: what tells a descriptor from the next one of the same number.
-Identity = tuple[int, int, int]
 
 #: What links in ``/proc/self/fd`` begin with that are no leaks, unless the user's code has made it.
 IGNORED_UNLESS_MADE = {
@@ -67,29 +65,6 @@ IGNORED_PEERS = (
     "/run/systemd",
     "/var/lib/sss",
 )
-
-_FOLDER = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
-
-
-def open_descriptors() -> dict[int, Identity]:
-    """The descriptors of this process."""
-    found = {}
-    try:
-        names = os.listdir(_FOLDER)
-    except OSError:
-        return {}
-    for name in names:
-        try:  # noqa: SIM105 (ten times as slow, at each descriptor of each test)
-            found[int(name)] = identity_of(int(name))
-        except OSError:
-            pass  # the listing's own has gone
-    return found
-
-
-def identity_of(fd: int) -> Identity:
-    """Raises :exc:`OSError` if ``fd`` is not open."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
 
 
 class _Socket(weakref.ref[socket.socket]):
@@ -374,7 +349,7 @@ def _written(address: Any) -> str:
 
 def _link(fd: int) -> str:
     try:
-        return os.readlink(f"{_FOLDER}/{fd}")
+        return os.readlink(f"{FOLDER}/{fd}")
     except OSError:
         pass
     try:

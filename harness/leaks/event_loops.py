@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import weakref
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, ClassVar
 
+from ..descriptors import open_descriptors
 from ..diagnostics.stacks import Place
 from ..hooks import Hook
 from .contract import Kind, Leak, Suspects, owner
@@ -33,20 +33,13 @@ def _init(original: Callable[..., Any], hook: Hook[Kind]) -> Callable[..., Any]:
     def __init__(loop: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         caller = sys._getframe(1).f_globals.get("__name__")
         made = _Made(here(2 if caller == "uvloop" else 1))  # uvloop.new_event_loop()
-        before = set() if made.place is None else _descriptors()
+        before = {} if made.place is None else open_descriptors()
         original(loop, *args, **options)
         if made.place is not None:
-            made.descriptors = _descriptors() - before
+            made.descriptors = set(open_descriptors()) - set(before)
         _made[loop] = made
 
     return __init__
-
-
-def _descriptors() -> set[int]:
-    try:
-        return {int(name) for name in os.listdir("/dev/fd")}
-    except OSError:
-        return set()
 
 
 _of_asyncio: Hook[Kind] = Hook(BaseSelectorEventLoop, "__init__", _init)

@@ -12,14 +12,10 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from ..diagnostics.stacks import MACHINERY, Place, place_of
+from ..diagnostics.threads import POOLS, is_machinery_thread, is_of_pool
 from ..hooks import Hook
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .places import described, here, is_installed, is_users
-
-#: Modules whose threads belong to a pool: they wait for the next thing to do.
-POOLS = frozenset(
-    {"concurrent.futures.thread", "anyio._backends._asyncio", "trio._core._thread_cache"}
-)
 
 #: Innermost frames of a pool's thread that runs a function made in C, such as ``time.sleep``, and
 #: so has no frame of the user's: module and function.
@@ -114,12 +110,12 @@ class Threads(Kind):
             if thread in self._before or thread is threading.current_thread():
                 continue
             place, whose = self._made.get(thread, (None, None))
-            if not self.mine(whose) or _is_machinery(thread):
+            if not self.mine(whose) or is_machinery_thread(thread):
                 continue
             if frames is None:
                 frames = _frames_of_others()
             stack = _stack(frames.get(thread.ident or 0))
-            if _is_of_pool(thread) and (_is_idle(stack) or not self.mine(_works_for(stack))):
+            if is_of_pool(thread) and (_is_idle(stack) or not self.mine(_works_for(stack))):
                 continue
             suspects["thread", id(thread)] = _describe(thread, stack, place)
         return suspects
@@ -142,32 +138,12 @@ class Threads(Kind):
         _made_executor.leave(self._executor_listener)
 
 
-def _is_machinery(thread: threading.Thread) -> bool:
-    if isinstance(thread, threading._DummyThread):
-        return True  # of a library in C, which runs Python now and then
-    module = _module_of(thread)
-    return module.partition(".")[0] in MACHINERY and module not in POOLS
-
-
-def _is_of_pool(thread: threading.Thread) -> bool:
-    return _module_of(thread) in POOLS
-
-
-def _module_of(thread: threading.Thread) -> str:
-    """Where what a thread runs is defined."""
-    made_by: Any = type(thread)
-    if made_by.__module__ == "threading":
-        made_by = getattr(thread, "_target", None)  # what Thread.run calls, in every CPython
-        made_by = getattr(made_by, "__func__", made_by)
-    return str(getattr(made_by, "__module__", ""))
-
-
 def _at_work(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
     """``threads`` without those of pools that are idle: the test may put them to work."""
     frames: dict[int, FrameType] | None = None
     found = []
     for thread in threads:
-        if _is_of_pool(thread):
+        if is_of_pool(thread):
             if frames is None:
                 frames = _frames_of_others()
             if _is_idle(_stack(frames.get(thread.ident or 0))):

@@ -15,11 +15,12 @@ from ..core import Harness
 from ..diagnostics import TEST
 from ..steps import FixtureTask, adopt, apart
 from ..watch import Watch, add_note, is_final
+from .aside import Interrupted
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
 from .places import Owner, place_of_function
-from .run import Interrupted, Run, current_run, held_fixtures
+from .run import Run, current_run, held_fixtures
 
 Body = Callable[..., Awaitable[None]]
 

@@ -10,17 +10,16 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal, NoReturn
-from unittest import SkipTest
 from weakref import WeakKeyDictionary
 
 import pytest
-from anyio import NoEventLoopError, get_cancelled_exc_class
 from anyio.pytest_plugin import extract_backend_and_options
 
 from ..diagnostics import Sampler
 from ..steps import FixtureTask
 from ..virtualtime import VirtualClock
-from ..watch import FINAL, Crash, add_note, interrupt, is_final
+from ..watch import Crash, add_note, interrupt
+from .aside import Interrupted, NoMoreExamples, brought_back, context_kept, passes
 from .clocks import clock_for
 from .ending import When, end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
@@ -35,9 +34,6 @@ from .report import describe
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
-
-if pytest.exit.Exception not in FINAL:
-    FINAL.append(pytest.exit.Exception)
 
 #: The async fixtures of harness tests that are held open.
 held_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
@@ -259,7 +255,7 @@ class Run:
             time_out = self.guard.time_out_in(exc) if self.example is not None else None
             if time_out is not None:
                 time_out.msg = f"{time_out.msg}\nin the example {self._example_in_words()}"
-            elif _passes(exc):
+            elif passes(exc):
                 raise
             self._aside.append(exc)
             stands_for_it = Interrupted if self.example is None else NoMoreExamples
@@ -293,7 +289,7 @@ class Run:
         try:
             if raised is not None:
                 # Its own context, and not what stood for it meanwhile and is handled here.
-                with _context_kept(raised):
+                with context_kept(raised):
                     raise raised
         finally:
             del raised, aside  # or this frame and the traceback keep one another alive
@@ -324,78 +320,6 @@ class Run:
 
 class LoopBlockedWarning(UserWarning):
     """A step of the event loop took longer than ``harness_blocking_threshold``."""
-
-
-#: What may leave a step: AnyIO's task survives it, and pytest and Hypothesis have to see it.
-PASSES = (Exception, pytest.skip.Exception, pytest.fail.Exception)
-
-
-class Interrupted(Exception):
-    """Stands, inside of the event loop, for what is raised outside of it."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(f"interrupted by {error!r}")
-        self.error = error
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether AnyIO's task survives that ``error`` leaves a step, or is to end by it."""
-    if isinstance(error, PASSES):
-        return not is_final(error)
-    if type(error).__module__.partition(".")[0] == "hypothesis":
-        return True  # `StopTest`, by which it ends an example
-    try:
-        return isinstance(error, get_cancelled_exc_class())
-    except NoEventLoopError:  # an example that is not async
-        return False
-
-
-def brought_back(raised: BaseException | None, aside: list[BaseException]) -> BaseException:
-    """``raised`` with what was put aside in the places of what stood for it.
-
-    What ends the whole run is raised alone: pytest does not look for it in groups.
-    """
-    final = next(filter(is_final, aside), None)
-    back = None if raised is None else _brought_back(raised)
-    result = final or back or aside[0]
-    for each in (*([] if back is None else [back]), *aside):
-        if not _is_in(each, result) and not _is_in(result, each):
-            add_note(result, f"(besides: {each!r})")
-    return result
-
-
-def _brought_back(raised: BaseException) -> BaseException:
-    if isinstance(raised, Interrupted):
-        return raised.error
-    if isinstance(raised, BaseExceptionGroup) and raised.split(Interrupted)[0] is not None:
-        exceptions = [_brought_back(each) for each in raised.exceptions]
-        return BaseExceptionGroup(raised.message, exceptions).with_traceback(raised.__traceback__)
-    return raised
-
-
-@contextmanager
-def _context_kept(error: BaseException) -> Iterator[None]:
-    __tracebackhide__ = True
-    context = error.__context__
-    try:
-        yield
-    finally:
-        error.__context__ = context
-
-
-def _is_in(error: BaseException, whole: BaseException) -> bool:
-    if isinstance(whole, BaseExceptionGroup) and error is not whole:
-        return any(_is_in(error, each) for each in whole.exceptions)
-    return error is whole
-
-
-class NoMoreExamples(Interrupted, SkipTest):
-    """The same for one example of a test of Hypothesis.
-
-    Hypothesis takes a time-out, as any failure, for something to be found again with a smaller
-    example; only what skips the whole test ends it (hypothesis/core.py,
-    ``skip_exceptions_to_reraise``).
-    """
 
 
 _guard_key: pytest.StashKey[Guard] = pytest.StashKey()

@@ -24,7 +24,6 @@ class VirtualClock:
 
     def __init__(self, *, autojump: bool = True) -> None:
         self._autojump = autojump
-        self._rate = 0.0
         self._timeline: Timeline | None = None
         self._holding: Holding | None = None
         self._over = False

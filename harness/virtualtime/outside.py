@@ -14,23 +14,17 @@ from __future__ import annotations
 import os
 import select
 import socket
-import stat
 import struct
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..descriptors import Identity, open_sockets
 from ..hooks import Hook
 from .contract import Timeline
-
-_FOLDER = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
-
-#: Which file a descriptor is.
-Identity = tuple[int, int]
 
 _ANY_HOST = ("0.0.0.0", "::")
 
@@ -58,7 +52,7 @@ class Outside:
         if not hasattr(select, "poll"):
             return
         self._thread = threading.get_ident()
-        self._settled = dict(_open_sockets())
+        self._settled = open_sockets()
         _socket_init.listen(self)
         self._timeline.outside = self.look
 
@@ -81,7 +75,7 @@ class Outside:
     def _scan(self) -> None:
         self._leading_out = {}
         self._pending = False
-        sockets = dict(_open_sockets())
+        sockets = open_sockets()
         settled, self._settled = self._settled, {}
         fresh = []
         for fd, identity in sockets.items():
@@ -148,14 +142,6 @@ class _End:
 
 
 _UNIX = getattr(socket, "AF_UNIX", -1)
-
-
-def _open_sockets() -> Iterator[tuple[int, Identity]]:
-    for name in os.listdir(_FOLDER):
-        with suppress(OSError):  # it is closed meanwhile
-            status = os.fstat(int(name))
-            if stat.S_ISSOCK(status.st_mode):
-                yield int(name), (status.st_dev, status.st_ino)
 
 
 def _blocks(fd: int) -> bool:

@@ -1,18 +1,16 @@
 """Threads of the test's own.
 
 They do not hold the time: many a library keeps one that only waits for work. But as long as one
-runs, it may call into the event loop, and what waits there is not blocked for ever.
+runs, it may call into the event loop, and what waits there is not blocked for ever. What the
+threads of pools do for the event loop holds the time by itself.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
 
+from ..diagnostics.threads import is_machinery_thread, is_of_pool
 from .contract import Timeline
-
-#: Whose threads are pools: what they do for the event loop holds the time by itself.
-POOLS = ("anyio", "concurrent", "harness", "trio")
 
 
 class Threads:
@@ -32,12 +30,6 @@ class Threads:
     def are_running(self) -> bool:
         """Whether any of them runs."""
         return any(
-            thread not in self._before and not _is_of_pool(thread)
+            not (thread in self._before or is_of_pool(thread) or is_machinery_thread(thread))
             for thread in threading.enumerate()
         )
-
-
-def _is_of_pool(thread: threading.Thread) -> bool:
-    target: Any = getattr(thread, "_target", None)  # gone when the thread is about to end
-    modules = type(thread).__module__, getattr(target, "__module__", None) or ""
-    return any(module.partition(".")[0] in POOLS for module in modules)

@@ -381,8 +381,20 @@ async def test_a_crowd_that_comes_and_goes_while_another_thread_looks(harness):
 
 
 async def test_dump_works_in_a_worker_thread_and_after_the_end(harness):
-    tree = await anyio.to_thread.run_sync(harness.dump)
-    assert "waits for a thread: Harness.dump" in tree
+    waits = threading.Event()
+
+    def look():
+        waits.wait()  # before, the tree would say that the test is about to
+        return harness.dump()
+
+    async def tell():
+        await settle()
+        waits.set()
+
+    async with create_task_group() as task_group:
+        task_group.start_soon(tell)
+        tree = await anyio.to_thread.run_sync(look)
+    assert "    waits for a thread: look\n" in tree
     await harness.aclose()
     assert harness.dump().startswith("- the test\n")
 

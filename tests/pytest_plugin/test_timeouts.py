@@ -327,7 +327,7 @@ def test_the_bound_can_be_set(
 
         @pytest.mark.harness(timeout=0)
         async def test_unbounded(harness):
-            await anyio.sleep(0.5)
+            await anyio.sleep(0.5)  # the same; the bound is real time, and so must this be
         """
     )
     result = run_pytest(
@@ -432,7 +432,7 @@ def test_a_time_out_ends_all_examples_of_hypothesis(
         @given(n=st.integers())
         async def test_slow(harness, n):
             slow.append(n)
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.2)  # the examples together take longer than the bound, no one does
 
         def test_each_once(pytestconfig):
             # None, on a machine so slow that the time is over before such an example

@@ -40,8 +40,8 @@ async def test_the_marker_is_enough():
 @pytest.mark.harness
 async def test_beside_it_time_is_real():
     before = current_time()
-    await sleep(0.01)
-    assert current_time() - before != 0.01  # no real clock is that exact
+    while current_time() == before:  # a virtual one stands still while anything runs
+        await checkpoint()
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 1 / 3, 1e-9, 0.1 + 0.2, 12345.678, 1e9])
