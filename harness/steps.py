@@ -116,9 +116,11 @@ class FixtureTask:
         self._unheard: list[Crash] = []
         #: the test in which it was over
         self._ended_in: object = None
-        #: why it is over although nobody has ended it
+        #: why it is of no more use although nobody has ended it
         self._cause: BaseException | None = None
         self._ended_early = False
+        #: what of it has crashed, in words, if that was only a part
+        self._lost: str | None = None
 
     async def start(self) -> Any:
         """Run the fixture to its ``yield``; return what it yields, or raise what it raises."""
@@ -129,6 +131,11 @@ class FixtureTask:
             self._tokens = adopt(self._context)
         self._raise()
         return self._value
+
+    @property
+    def lasting(self) -> bool:
+        """Whether what is started now is for every test that uses the fixture: in its setup."""
+        return self._in_step and not self._ready.is_set()
 
     async def finish(self) -> None:
         """Run the fixture from its ``yield`` to its end; raise what it raises."""
@@ -150,6 +157,11 @@ class FixtureTask:
         if self._in_step:
             self._watch.notice(crash)
             return
+        if crash.lasting and not self._ended_early:
+            self._ended_early = True
+            self._ended_in = self._test()
+            self._cause = crash.exception
+            self._lost = crash.origin
         listening = listening_watch()
         if listening is not None and listening.hears(self):
             listening.notice(crash)
@@ -160,8 +172,8 @@ class FixtureTask:
     def check(self) -> None:
         """Raise what has happened to the fixture at its ``yield`` and is not told yet.
 
-        Raises :exc:`FixtureEnded`, every time, if the fixture is over; but first, in the test in
-        which it came to that, and if that was a skip or the like, the cause itself.
+        Raises :exc:`FixtureEnded`, every time, if the fixture is of no more use; but first, in the
+        test in which it came to that, and if that was a skip or the like, the cause itself.
         """
         __tracebackhide__ = True
         failure = failure_of(self._take_unheard())
@@ -174,21 +186,33 @@ class FixtureTask:
             raise failure
 
     def _why_ended(self) -> str:
-        lines = [f"the fixture {self.name!r} has ended before this test"]
+        if self._lost is None:
+            lines = [f"the fixture {self.name!r} has ended before this test"]
+        else:
+            lines = [f"the fixture {self.name!r} has lost a task before this test"]
         code = getattr(self._generator, "ag_code", None)
         if code is not None:
             place = Place(code.co_filename, code.co_firstlineno, self.name)
             lines.append(f"  the fixture: {place.position}")
+        if self._lost is not None:
+            lines.append(f"  the task: {shorten(self._lost, WIDTH)}")
         if self._cause is not None:
             lines.append(f"  the cause: {shorten(repr(self._cause), WIDTH)}")
             line = innermost_user_line(self._cause.__traceback__)
             if line is not None:
                 lines.append(f"    raised at {shorten(line, WIDTH)}")
-        lines += [
-            "A task group or cancel scope that it holds open over its yield was cancelled.",
-            "Mend the cause, or catch it inside of the fixture; or give it function scope,",
-            "so that each test has its own",
-        ]
+        if self._lost is None:
+            lines += [
+                "A task group or cancel scope that it holds open over its yield was cancelled.",
+                "Mend the cause, or catch it inside of the fixture; or give it function scope,",
+                "so that each test has its own",
+            ]
+        else:
+            lines += [
+                "It has started that task in its setup, and nothing starts it again.",
+                "Mend the cause, or catch it inside of the task; or give the fixture function",
+                "scope, so that each test has its own",
+            ]
         return "\n".join(lines)
 
     def _take_unheard(self) -> list[Crash]:
@@ -278,7 +302,7 @@ class FixtureTask:
 
 
 class FixtureEnded(RuntimeError):
-    """A fixture of wider scope is over before a test that uses it."""
+    """A fixture of wider scope, or what it has started, is over before a test that uses it."""
 
 
 #: The fixtures that are held open, by the ids of their tasks.

@@ -43,6 +43,11 @@ LAST_WAIT = 5.0
 class Listener(Protocol):
     """Whoever is told of a crash: a watch, or the fixture that holds the harness open."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what is started now is for every test that uses the fixture."""
+        ...
+
     def notice(self, crash: Crash) -> None: ...
 
 
@@ -88,7 +93,12 @@ class Supervisor:
         finally:
             self._closed.set()
 
-    def notice(self, exception: BaseException, origin: str) -> None:
+    @property
+    def lasting(self) -> bool:
+        """Whether what is started now is for every test that uses the fixture which holds this."""
+        return self._listener is not None and self._listener.lasting
+
+    def notice(self, exception: BaseException, origin: str, *, lasting: bool = False) -> None:
         """Record a crash and tell whoever watches.
 
         Once the end has begun, the harness itself takes clients from servers and servers from
@@ -97,7 +107,7 @@ class Supervisor:
         rest = without_cancellation(exception)
         if rest is None or (self._ending and is_consequence(rest)):
             return
-        crash = Crash(rest, origin)
+        crash = Crash(rest, origin, lasting=lasting)
         self.crashes.append(crash)
         listener = self._listener or listening_watch()
         if listener is not None:
@@ -238,7 +248,9 @@ class SupervisedTaskGroup(TaskGroup):
         label = str(name) if name is not None else getattr(coro, "__qualname__", repr(coro))
         holder: list[Any] = []
         handle = self._group.create_task(
-            self._supervise(coro, label, holder), name=label, context=context
+            self._supervise(coro, label, holder, self._supervisor.lasting),
+            name=label,
+            context=context,
         )
         holder.append(handle)
         return handle
@@ -254,6 +266,7 @@ class SupervisedTaskGroup(TaskGroup):
         label = str(name) if name is not None else getattr(func, "__qualname__", repr(func))
         early: list[tuple[BaseException, TracebackType | None]] = []
         silent: list[bool] = []  # it has ended without a word
+        lasting = self._supervisor.lasting
 
         async def supervised(*args: object, task_status: Any) -> Any:
             __tracebackhide__ = True
@@ -271,7 +284,7 @@ class SupervisedTaskGroup(TaskGroup):
                 if not status.has_started:
                     early.append((exc, exc.__traceback__ and exc.__traceback__.tb_next))
                     raise
-                self._supervisor.notice(exc, f"the background task {label!r}")
+                self._supervisor.notice(exc, _in_words(label), lasting=lasting)
 
         try:
             if return_handle:
@@ -288,7 +301,9 @@ class SupervisedTaskGroup(TaskGroup):
         finally:
             early.clear()  # or this frame and the traceback keep one another alive
 
-    async def _supervise(self, coro: Coroutine[Any, Any, T], label: str, holder: list[Any]) -> Any:
+    async def _supervise(
+        self, coro: Coroutine[Any, Any, T], label: str, holder: list[Any], lasting: bool
+    ) -> Any:
         __tracebackhide__ = True
         try:
             return await coro
@@ -300,13 +315,17 @@ class SupervisedTaskGroup(TaskGroup):
             # TaskHandle has no public way to fail without failing its group; its own code
             # (anyio/_core/_tasks.py, TaskHandle._run_coro) sets this same attribute.
             holder[0]._exception = exc
-            self._supervisor.notice(exc, f"the background task {label!r}")
+            self._supervisor.notice(exc, _in_words(label), lasting=lasting)
 
     async def __aenter__(self) -> TaskGroup:
         raise RuntimeError("the harness opens and closes this task group itself")
 
     async def __aexit__(self, *exc_info: object) -> bool:
         raise RuntimeError("the harness opens and closes this task group itself")
+
+
+def _in_words(label: str) -> str:
+    return f"the background task {label!r}"
 
 
 def _never_started(label: str, func: object) -> RuntimeError:

@@ -57,13 +57,15 @@ class Crash:
     """An exception that ended something supervised, and where it came from.
 
     :param origin: in words; empty for what comes from outside of all code, such as a time-out
+    :param lasting: it ended something that a fixture had started for every test that uses it
     """
 
-    __slots__ = ("exception", "origin", "reported")
+    __slots__ = ("exception", "lasting", "origin", "reported")
 
-    def __init__(self, exception: BaseException, origin: str) -> None:
+    def __init__(self, exception: BaseException, origin: str, *, lasting: bool = False) -> None:
         self.exception: BaseException = exception
         self.origin: str = origin
+        self.lasting: bool = lasting
         #: a watch has taken it and will raise it
         self.reported: bool = False
 
@@ -209,6 +211,11 @@ class Watch:
                 )
             )
             return False
+
+    @property
+    def lasting(self) -> bool:
+        """Whether what is started now is for more than one test: what watches one never is."""
+        return False
 
     @property
     def interrupted(self) -> bool:

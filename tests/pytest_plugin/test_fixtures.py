@@ -120,6 +120,133 @@ def test_a_wider_fixture_that_has_ended_is_the_error_of_the_tests_that_use_it(
     assert all(len(line) <= 100 for line in result.outlines if line.startswith("E "))
 
 
+SHARED = """
+    import anyio, pytest
+    from harness import open_harness
+
+    async def pump(go, *, task_status=anyio.TASK_STATUS_IGNORED):
+        task_status.started()
+        await go.wait()
+        raise LookupError("the pump broke")
+
+    async def handler(stream):
+        async for chunk in stream:
+            if chunk == b"crash":
+                raise OSError("one connection")
+            await stream.send(chunk)
+
+    class Shared:
+        def __init__(self, harness, server):
+            self.harness, self.server, self.go = harness, server, anyio.Event()
+
+        async def ask(self, words=b"hello"):
+            async with await self.server.connect() as client:
+                await client.send(words)
+                return await client.receive()
+
+    @pytest.fixture(scope="module")
+    async def shared(anyio_backend):
+        async with open_harness(transport="memory") as harness:
+            shared = Shared(harness, await harness.serve(handler))
+            START
+            yield shared
+
+    async def test_before(shared, harness):
+        assert await shared.ask() == b"hello"
+"""
+STARTS = {
+    "start": "await harness.start(pump, shared.go)",
+    "start_soon": "harness.task_group.start_soon(pump, shared.go)",
+    "create_task": "harness.task_group.create_task(pump(shared.go), name='pump')",
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_a_modules_harness_that_has_lost_a_task_is_the_error_of_the_tests_that_use_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, start: str
+) -> None:
+    pytester.makepyfile(
+        test_it=SHARED.replace("START", start)
+        + """
+    async def test_crash(shared, harness):
+        shared.go.set()
+        await anyio.sleep_forever()
+
+    async def test_after(shared, harness):
+        await anyio.sleep_forever()
+
+    async def test_after_that(shared, harness):
+        await anyio.sleep_forever()
+
+    async def test_innocent(harness):
+        await harness.settle()
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, failed=1, errors=2)
+    lines = [
+        "E *FixtureEnded: the fixture 'shared' has lost a task before this test",
+        "* the fixture: test_it.py:24",
+        "* the task: the background task '*pump'",
+        "* the cause: LookupError('the pump broke')",
+        "* raised at test_it.py:7 in pump: raise LookupError(*)",
+        "* It has started that task in its setup, and nothing starts it again.",
+        "* Mend the cause, or *",
+        "* scope, so that each test has its own",
+    ]
+    result.stdout.fnmatch_lines(lines, consecutive=True)
+    assert all(len(line) <= 100 for line in result.outlines if line.startswith("E "))
+    assert result.stdout.str().count("(raised in the background task ") >= 1
+
+
+def test_a_task_of_a_modules_harness_that_is_lost_meanwhile_is_the_error_of_the_next_that_uses_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """The test that runs when it is lost, and does not use it, is not blamed."""
+    pytester.makepyfile(
+        SHARED.replace("START", "kept.append(shared); " + STARTS["start"])
+        + """
+    kept = []
+
+    async def test_innocent(harness):
+        kept[0].go.set()
+        await harness.settle()
+
+    async def test_after(shared, harness): ...
+
+    async def test_after_that(shared, harness): ...
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, errors=2)
+    assert result.stdout.str().count("the cause: LookupError('the pump broke')") == 2
+
+
+def test_what_a_test_has_started_itself_or_one_connection_is_not_the_end_of_a_modules_harness(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        SHARED.replace("START", "")
+        + """
+    async def test_crash_of_its_own(shared, harness):
+        await shared.harness.start(pump, shared.go)
+        shared.go.set()
+        await anyio.sleep_forever()
+
+    async def test_crash_of_a_handler(shared, harness):
+        await shared.ask(b"crash")
+
+    async def test_after(shared, harness):
+        assert await shared.ask() == b"hello"
+    """
+    )
+    result = run(pytester, run_pytest, backend)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        ["E *LookupError: the pump broke", "E *OSError: one connection"],
+    )
+
+
 def test_the_next_parameter_gets_a_fixture_of_its_own(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
