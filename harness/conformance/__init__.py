@@ -1,0 +1,15 @@
+"""Checks of what AnyIO's streams, listeners and connectables promise. They need no pytest."""
+
+from __future__ import annotations
+
+from .byte_stream import byte_stream_checks, check_byte_stream
+from .contract import PromiseBroken
+from .half_close import check_half_closeable, half_close_checks
+
+__all__ = [
+    "PromiseBroken",
+    "byte_stream_checks",
+    "check_byte_stream",
+    "check_half_closeable",
+    "half_close_checks",
+]
