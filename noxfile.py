@@ -100,6 +100,13 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
+def differences(session: nox.Session) -> None:
+    """Write docs/backend-differences.md anew, after a change of what the tests know of AnyIO."""
+    install_wheel(session)
+    session.run("python", "tests/conformance/differences.py")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff: rules and format."""
     session.install("ruff")
