@@ -17,11 +17,13 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 
 #: What the tests use beyond the package's own dependencies.
 TEST_TOOLS = [
+    "httpcore",
     "hypothesis",
     "pytest-asyncio",
     "pytest-randomly",
     "pytest-trio",
     "pytest-xdist",
+    "python-socks[anyio]",
     "time-machine",
 ]
 #: A loop that nobody here wrote; it has wheels for CPython 3.10 and later on Linux and macOS.
