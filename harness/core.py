@@ -7,9 +7,10 @@ and only then say what went wrong.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from anyio import CancelScope, Event, aclose_forcefully, create_task_group
@@ -19,6 +20,7 @@ from .backends import running_backend_name
 from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
 from .leaks.places import here
+from .reachable import Reachable
 from .server import (
     NotRaised,
     Server,
@@ -34,6 +36,11 @@ from .steps import current_fixture
 from .supervisor import DidNotStop, Listener, Supervisor
 from .transports import BUILT_IN, Transport, TransportFactory, make_transport
 from .watch import Watch, failure_of
+
+if TYPE_CHECKING:
+    from .faults.contract import Toxic
+    from .faults.proxy import Proxy
+    from .faults.upstream import Upstream
 
 #: Seconds that handlers get to finish their work at the end, if nothing else is said.
 DEFAULT_GRACE = 0.5
@@ -52,6 +59,7 @@ class Harness:
 
     :ivar backend: the name of the backend, such as ``"uvloop"``
     :ivar transport: what servers listen on unless ``serve`` is told otherwise
+    :ivar seed: what the seeds of its proxies follow from
     """
 
     def __init__(
@@ -63,8 +71,10 @@ class Harness:
         grace: float,
         cancel_timeout: float,
         listener: Listener | None,
+        seed: int | str,
     ) -> None:
         self.backend = backend
+        self.seed: int | str = seed
         self.transport = transport
         self._factories = transports
         #: made so far, by name: all memory servers of one harness share one network
@@ -73,6 +83,7 @@ class Harness:
         self._cancel_timeout = cancel_timeout
         self._supervisor = Supervisor("the harness", listener)
         self._servers: list[Server] = []
+        self._proxies: list[Proxy] = []
         self._streams: dict[RecordedStream, None] = {}
         self._closing = self._closed = False
         self._view = LoopView.here()
@@ -159,7 +170,7 @@ class Harness:
         """
         __tracebackhide__ = True
         self._check_open("connect")
-        if isinstance(server, Server):
+        if isinstance(server, Reachable):
             return self._keep(await server._connect())
         if not isinstance(server, ByteStreamConnectable):
             raise TypeError(
@@ -211,6 +222,61 @@ class Harness:
         finally:
             accepting.cancel()
         return client, accepted[0]
+
+    async def proxy(
+        self,
+        upstream: Any,
+        *toxics: Toxic,
+        seed: int | str | None = None,
+        name: str | None = None,
+    ) -> Proxy:
+        """Start a proxy in front of something, which breaks connections on purpose.
+
+        It listens at an address of its own, of the same kind as what it stands in front of; TLS is
+        passed through. Without toxics nobody notices it.
+
+        :param upstream: a server or another proxy of this harness; ``(host, port)`` or the path of
+            a unix socket; or any ``ByteStreamConnectable``, in front of which it listens on the
+            test's transport (without TLS)
+        :param toxics: act on what the server sends, as ``proxy.add(toxic)`` has it; see
+            :meth:`harness.faults.Proxy.add` for more
+        :param seed: what all its random choices follow from; by default from the run's seed
+            (``--harness-seed``), the test's name, and which proxy of the test this is
+        :param name: what messages call it
+        :raises TypeError: if ``upstream`` cannot be connected to, or a toxic is none
+        :raises RuntimeError: after the end of the test
+        """
+        __tracebackhide__ = True
+        from .faults.proxy import Proxy
+
+        self._check_open("make a proxy")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):
+            raise TypeError(f"seed must be an int or a string, not {seed!r}")
+        way = self._upstream(upstream)
+        endpoint = await way.listen()
+        try:
+            proxy = Proxy(
+                self,
+                endpoint,
+                way,
+                name=f"in front of {way.name}" if name is None else checked_name(name),
+                seed=f"{self.seed}/{len(self._proxies) + 1}" if seed is None else str(seed),
+            )
+            for toxic in toxics:
+                proxy.add(toxic)
+            await proxy._start()
+        except BaseException:
+            with CancelScope(shield=True):
+                await endpoint.aclose()
+            raise
+        self._proxies.append(proxy)
+        return proxy
+
+    def _upstream(self, upstream: Any) -> Upstream:
+        """The way to what a proxy stands in front of. Raises :exc:`TypeError` for anything else."""
+        from .faults.upstream import Upstream
+
+        return Upstream.to(upstream, self)
 
     async def settle(self) -> None:
         """Return when every other task is blocked.
@@ -282,8 +348,8 @@ class Harness:
                 await self._end(errors)
         finally:
             # Also when Ctrl-C has interrupted the event loop, and nothing can be awaited any more.
-            for server in self._servers:
-                server._endpoint.release()
+            for each in (*self._servers, *self._proxies):
+                each._endpoint.release()
         failure = failure_of(self._supervisor.take_unreported(), *errors)
         if failure is not None:
             raise failure
@@ -296,6 +362,8 @@ class Harness:
         idle = {server: server._idle(census) if census else [] for server in running}
         busy = [server for server in running if len(idle[server]) < len(server._live)]
         # In one step, so that none of these sees another go first and calls it an error.
+        for proxy in self._proxies:
+            proxy._stop_accepting()
         for server in running:
             server._stop_accepting()
             server._cancel(idle[server])
@@ -308,7 +376,8 @@ class Harness:
             await self._supervisor.aclose(timeout=self._cancel_timeout)
         except DidNotStop as exc:
             errors.append(exc)
-        for resource in (*self._streams, *(server._endpoint for server in self._servers)):
+        endpoints = [each._endpoint for each in (*self._servers, *self._proxies)]
+        for resource in (*self._streams, *endpoints):
             try:
                 await aclose_forcefully(resource)
             except Exception as exc:  # one that cannot close must not keep the others open
@@ -370,6 +439,7 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
     :param cancel_timeout: seconds that a cancelled handler may take to stop
     :param backend: the name that ``harness.backend`` shall have; found out by default
     :param transports: what names stand for, here and in ``serve``: name -> factory
+    :param seed: what the seeds of proxies follow from; by default another one each time
     :raises ValueError: for an unknown transport or a negative number
     """
 
@@ -381,7 +451,9 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT,
         backend: str | None = None,
         transports: Mapping[str, TransportFactory] = BUILT_IN,
+        seed: int | str | None = None,
     ) -> None:
+        self._seed = random.getrandbits(32) if seed is None else seed
         self._transport = make_transport(transport, transports)
         self._factories = transports
         self._grace = checked_grace(grace)
@@ -400,6 +472,7 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
             grace=self._grace,
             cancel_timeout=self._cancel_timeout,
             listener=fixture or self._watch,
+            seed=self._seed,
         )
         await self._harness._supervisor.open()
         if self._watch is not None:

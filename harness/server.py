@@ -21,14 +21,15 @@ from anyio import (
     get_running_tasks,
     move_on_after,
 )
-from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup, TaskStatus
+from anyio.abc import ByteStream, TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
 from .diagnostics import format_stubborn, place_of_function, waits_for_children
+from .reachable import Reachable
 from .supervisor import DidNotStop, tasks_below
-from .transports.base import Endpoint, Transport, host_of, path_of, port_of, url_of
+from .transports.base import Endpoint, Transport
 from .watch import add_note, without_cancellation
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if sys.version_info < (3, 11):
 Handler = Callable[[ByteStream], Awaitable[object]]
 
 
-class Server(ByteStreamConnectable):
+class Server(Reachable):
     """A server under the care of a harness; made by :meth:`harness.Harness.serve`.
 
     It is AnyIO's ``ByteStreamConnectable``, so it can be given to anything that takes one.
@@ -89,34 +90,6 @@ class Server(ByteStreamConnectable):
     # Where it is
 
     @property
-    def address(self) -> Any:
-        """``(host, port)``, or the path of a unix socket."""
-        return self._endpoint.address
-
-    @property
-    def host(self) -> str:
-        """The IP literal it listens at. Raises :exc:`AttributeError` for a unix socket."""
-        return host_of(self.address)
-
-    @property
-    def port(self) -> int:
-        """The port it listens at. Raises :exc:`AttributeError` for a unix socket."""
-        return port_of(self.address)
-
-    @property
-    def path(self) -> str:
-        """The path of its unix socket. Raises :exc:`AttributeError` for any other transport."""
-        return path_of(self.address)
-
-    def url(self, scheme: str) -> str:
-        """A URL for clients that take one: ``server.url("https")``.
-
-        For a unix socket it is ``scheme:///path``, or ``scheme+unix://%2Fpath`` if the scheme ends
-        in ``+unix``.
-        """
-        return url_of(scheme, self.address)
-
-    @property
     def client_ssl_context(self) -> ssl.SSLContext:
         """A context that trusts this server. Raises :exc:`AttributeError` if it has no TLS."""
         context = self._endpoint.client_ssl_context
@@ -132,13 +105,6 @@ class Server(ByteStreamConnectable):
     def connections(self) -> Sequence[Connection]:
         """The live connections, oldest first: those whose handler has not returned."""
         return list(self._live)
-
-    async def connect(self) -> ByteStream:
-        """Connect to it. The harness closes the stream at the end if the test does not.
-
-        Raises :exc:`anyio.ConnectionFailed` if the server is stopped.
-        """
-        return await self._harness.connect(self)
 
     async def wait_connections(self, n: int) -> None:
         """Wait until at least ``n`` connections are live; for ``n == 0``, until none is.

@@ -47,6 +47,18 @@ class Endpoint(AsyncResource):
         """
 
     @property
+    def carrier(self) -> Endpoint:
+        """What carries its bytes, for whoever passes them on: itself, or what lies below TLS."""
+        return self
+
+    async def dress(self, stream: ByteStream) -> ByteStream:
+        """What a client puts on top of a stream to :attr:`carrier`: nothing, or TLS.
+
+        Called by a proxy's clients. Does not close ``stream`` if it fails.
+        """
+        return stream
+
+    @property
     def client_ssl_context(self) -> ssl.SSLContext | None:
         """What a client of its own needs to trust this endpoint; ``None`` without TLS."""
         return None
@@ -65,6 +77,11 @@ class Transport(ABC):
     @abstractmethod
     async def listen(self) -> Endpoint:
         """Listen at a fresh address that no other process can have."""
+
+    @property
+    def carrier(self) -> Transport:
+        """The transport of :attr:`Endpoint.carrier`."""
+        return self
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

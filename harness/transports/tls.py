@@ -61,19 +61,26 @@ class TLSEndpoint(Endpoint):
     def client_ssl_context(self) -> ssl.SSLContext:
         return authority().client_context
 
+    @property
+    def carrier(self) -> TCPEndpoint:
+        return self._tcp
+
     async def connect(self) -> ByteStream:
         stream = await self._tcp.connect()
         try:
-            return await TLSStream.wrap(
-                stream,
-                server_side=False,
-                hostname=self._tcp.address[0],
-                ssl_context=authority().client_context,
-                standard_compatible=self._standard_compatible,
-            )
+            return await self.dress(stream)
         except BaseException:
             await aclose_forcefully(stream)
             raise
+
+    async def dress(self, stream: ByteStream) -> ByteStream:
+        return await TLSStream.wrap(
+            stream,
+            server_side=False,
+            hostname=self._tcp.address[0],
+            ssl_context=authority().client_context,
+            standard_compatible=self._standard_compatible,
+        )
 
     async def listen_again(self) -> None:
         await self._tcp.listen_again()
@@ -101,6 +108,10 @@ class TLSTransport(Transport):
 
     def __init__(self, *, standard_compatible: bool = False) -> None:
         self.standard_compatible = standard_compatible
+
+    @property
+    def carrier(self) -> TCPTransport:
+        return TCPTransport()
 
     async def listen(self) -> TLSEndpoint:
         authority()  # before a socket is bound: a failure here leaves nothing open

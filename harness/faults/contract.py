@@ -1,0 +1,152 @@
+"""What a toxic is, what it sees, and when it acts.
+
+A toxic is one class with one async method, most often :meth:`Toxic.transfer`. Each direction of
+each connection has a copy of it, so it may keep what it needs on ``self``. It waits only by
+:meth:`Link.pause` and :meth:`Link.hold`, which return at once when it is taken away or changed; so
+nothing that it has been given is lost then, and nothing overtakes it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from .proxy import ProxyConnection
+
+#: Client to server, or server to client.
+Direction = Literal["upstream", "downstream"]
+
+#: Bytes that may wait for a toxic, in one direction of one connection, before the sender has to.
+CAPACITY = 64 * 1024
+
+
+class Link(ABC):
+    """One direction of one connection, as one toxic sees it.
+
+    :ivar direction: ``"upstream"`` (client to server) or ``"downstream"``
+    :ivar connection: the connection, with its number and its counts
+    :ivar random: for all choices of this toxic here; follows from the proxy's seed
+    :ivar offset: how many bytes had come this way before those that are being transferred
+    :ivar arrived: when those came, by ``anyio.current_time()``
+    """
+
+    direction: Direction
+    connection: ProxyConnection
+    random: Random
+    offset: int
+    arrived: float
+
+    @abstractmethod
+    async def send(self, data: bytes) -> None:
+        """Pass bytes on: to the next toxic, or to the other side. Waits if there is no room."""
+
+    @abstractmethod
+    async def send_eof(self) -> None:
+        """Pass the end of the stream on (FIN). What comes after it goes nowhere."""
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> bool:
+        """Wait; ``False``, at once, if the toxic is taken away or changed meanwhile."""
+
+    @abstractmethod
+    async def hold(self) -> None:
+        """Wait until the toxic is taken away or changed."""
+
+    @abstractmethod
+    async def reset(self) -> None:
+        """End the connection with RST, on both sides, whatever is on its way."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the connection with FIN, on both sides, now: what is on its way is lost."""
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """End the connection with FIN, on both sides, after what has been sent this way."""
+
+    @abstractmethod
+    def seed_at(self, offset: int) -> str:
+        """A seed for a choice that has to be the same for the same byte in every run."""
+
+
+class Toxic:
+    """A fault. Override one of the methods; each passes everything on as it is.
+
+    :cvar capacity: bytes that may wait for it, in one direction of one connection, before the
+        sender has to
+    """
+
+    capacity: ClassVar[int] = CAPACITY
+
+    async def transfer(self, data: bytes, link: Link) -> None:
+        """Bytes have come: pass them on with ``link.send``, changed or not, now or later.
+
+        Called for one run of bytes after the other. How bytes are cut into these differs from run
+        to run; what has to be the same in every run goes by :attr:`Link.offset`.
+        """
+        await link.send(data)
+
+    async def finish(self, link: Link) -> None:
+        """The end of the stream has come (FIN): pass it on with ``link.send_eof``."""
+        await link.send_eof()
+
+    async def watch(self, link: Link) -> None:
+        """Runs beside, from the moment that the toxic acts until it is taken away or changed."""
+
+    async def accept(self, connection: ProxyConnection) -> None:
+        """A client has connected, and the proxy has not connected to the server yet."""
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")
+        )
+        return f"{type(self).__name__}({values})"
+
+
+class Trigger:
+    """When a toxic acts. Each direction of each connection has a copy of it.
+
+    Override what it depends on; the toxic acts while all of them agree.
+    """
+
+    def covers(self, connection: int) -> bool:
+        """Whether it may act on the connection with this number, which counts from 1."""
+        return True
+
+    def begins(self, data: bytes) -> int | None:
+        """Where in ``data`` it begins to act; ``None`` for not yet. Asked until it has begun."""
+        return 0
+
+    def window(self) -> tuple[float, float]:
+        """From when to when it may act, in seconds since the toxic was added."""
+        return (0.0, float("inf"))
+
+    def __repr__(self) -> str:
+        return Toxic.__repr__(self)  # type: ignore[arg-type]
+
+
+def checked_number(
+    value: Any, name: str, *, of: str, least: float = 0.0, most: float = float("inf")
+) -> float:
+    """``value``, if it is a number from ``least`` to ``most``; else a clear error.
+
+    :raises TypeError: if it is no number
+    :raises ValueError: if it is out of range, or not a number
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{of}: {name} has to be a number, not {value!r}")
+    if not least <= value <= most or value != value or value == float("inf"):
+        upper = "" if most == float("inf") else f" to {most:g}"
+        raise ValueError(f"{of}: {name} has to be {least:g}{upper or ' or more'}, not {value!r}")
+    return value
+
+
+def checked_count(value: Any, name: str, *, of: str, least: int = 0) -> int:
+    """``value``, if it is a whole number of at least ``least``; else a clear error."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{of}: {name} has to be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{of}: {name} has to be {least} or more, not {value!r}")
+    return value

@@ -1,0 +1,590 @@
+"""A proxy in front of something reachable, which breaks connections on purpose."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal
+
+from anyio import (
+    CancelScope,
+    ConnectionFailed,
+    Event,
+    Lock,
+    aclose_forcefully,
+    create_task_group,
+    current_time,
+)
+from anyio.abc import ByteStream, SocketAttribute, TaskGroup, TaskStatus
+from anyio.lowlevel import checkpoint
+
+from ..reachable import Reachable
+from ..transports.base import Endpoint
+from .contract import Direction, Toxic, Trigger, checked_count, checked_number
+from .freeze import Freeze
+from .latency import Latency
+from .path import BROKEN, Path, Stage
+from .reset import reset
+from .transform import Transform
+
+if TYPE_CHECKING:
+    from ..core import Harness
+    from .upstream import Upstream
+
+#: How a connection ends: both sides have sent their end; RST; FIN; the proxy itself is closed.
+Ending = Literal["finished", "reset", "disconnected", "closed"]
+
+#: Turns of the event loop in which a connection that a client has already made is accepted.
+TURNS_TO_ACCEPT = 16
+
+DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")
+
+
+class ProxyConnection:
+    """One live connection through a proxy.
+
+    :ivar id: its number, from 1, in the order in which the proxy has accepted them
+    :ivar client_address: the client's address, as the proxy sees it; ``None`` on a unix socket
+    :ivar fired: how often each toxic, by its class's name, has held, changed or ended something
+    """
+
+    def __init__(self, proxy: Proxy, number: int, client: ByteStream) -> None:
+        self.id: int = number
+        self.client_address: Any = client.extra(SocketAttribute.remote_address, None)
+        self.fired: Mapping[str, int]
+        self._fired: Counter[str] = Counter()
+        self.fired = self._fired
+        self._proxy = proxy
+        self._client = client
+        self._server: ByteStream | None = None
+        self._paths: dict[Direction, Path] = {}
+        self._scope = CancelScope()
+        self._ending: Ending | None = None
+        self._refused: OSError | None = None
+        #: whether the server is connected to, or never will be
+        self._settled = Event()
+        self._over = Event()
+
+    @property
+    def bytes_upstream(self) -> int:
+        """Bytes that have been sent on to the server."""
+        return self._passed("upstream")
+
+    @property
+    def bytes_downstream(self) -> int:
+        """Bytes that have been sent on to the client."""
+        return self._passed("downstream")
+
+    async def reset(self) -> None:
+        """End it with RST, on both sides, now."""
+        await self._end("reset")
+
+    async def disconnect(self) -> None:
+        """End it with FIN, on both sides, now; what a toxic holds back is lost."""
+        await self._end("disconnected")
+
+    def _passed(self, direction: Direction) -> int:
+        return self._paths[direction].passed if direction in self._paths else 0
+
+    async def _end(self, ending: Ending) -> None:
+        self.end_with(ending)
+        await self._over.wait()
+
+    # What its paths and toxics call
+
+    def end_with(self, ending: Ending) -> None:
+        """Let it end; the first word counts."""
+        if self._ending is None:
+            self._ending = ending
+        self._scope.cancel()
+
+    def note(self, name: str) -> None:
+        self._fired[name] += 1
+
+    def toxic_failed(self, error: Exception, active: ActiveToxic) -> None:
+        where = f"{active.toxic!r} on connection {self.id} of {self._proxy.name!r}"
+        self._proxy._harness._supervisor.notice(error, where)
+        self.end_with("reset")
+
+    def __repr__(self) -> str:
+        fired = f", {', '.join(self._fired)} fired" if self._fired else ""
+        return (
+            f"<ProxyConnection {self.id} from {self.client_address}, "
+            f"{self.bytes_upstream} B up, {self.bytes_downstream} B down{fired}>"
+        )
+
+    # How the proxy runs it
+
+    async def _run(self, connect: Callable[[], Awaitable[ByteStream]]) -> None:
+        try:
+            with self._scope:
+                for active in self._proxy._actives:
+                    if active.covers(self.id):
+                        await self._accepted_by(active)
+                try:
+                    self._server = await connect()
+                except OSError as exc:
+                    self._refused = exc
+                    self.end_with("reset")
+                    await checkpoint()
+                assert self._server is not None
+                async with create_task_group() as group:
+                    self._open_paths(group, self._server)
+                    self._settled.set()
+                    for path in self._paths.values():
+                        group.start_soon(path.pump, name=f"{path.direction} of {self!r}")
+                    for path in self._paths.values():
+                        await path.over.wait()
+                    self.end_with("finished")
+        finally:
+            self._settled.set()
+            with CancelScope(shield=True):
+                await self._close()
+            self._over.set()
+
+    async def _accepted_by(self, active: ActiveToxic) -> None:
+        try:
+            await active.toxic.accept(self)
+        except (OSError, *BROKEN) as exc:
+            self._refused = exc if isinstance(exc, OSError) else ConnectionFailed(str(exc))
+            self.note(active.name)
+            self.end_with("reset")
+            await checkpoint()
+        except Exception as exc:
+            self.toxic_failed(exc, active)
+            await checkpoint()
+
+    def _open_paths(self, group: TaskGroup, server: ByteStream) -> None:
+        self._paths = {
+            "upstream": Path(self, "upstream", self._client, server, group),
+            "downstream": Path(self, "downstream", server, self._client, group),
+        }
+        for active in self._proxy._actives:
+            active._act_on(self)
+
+    async def _close(self) -> None:
+        streams = [self._client] if self._server is None else [self._client, self._server]
+        for stream in streams:
+            if self._ending == "reset":
+                await reset(stream)
+            elif self._ending == "disconnected":
+                try:
+                    await stream.send_eof()
+                except (NotImplementedError, RuntimeError, *BROKEN):
+                    pass  # it has no such end, or none any more
+                await aclose_forcefully(stream)
+            else:
+                await aclose_forcefully(stream)
+
+
+class ActiveToxic:
+    """A toxic at work in a proxy; made by :meth:`Proxy.add`.
+
+    :ivar toxic: the toxic
+    :ivar direction: ``"upstream"``, ``"downstream"`` or ``"both"``
+    :ivar toxicity: the share of connections that it acts on
+    """
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        toxic: Toxic,
+        directions: tuple[Direction, ...],
+        toxicity: float,
+        when: tuple[Trigger, ...],
+        number: int,
+    ) -> None:
+        self.toxic: Toxic = toxic
+        self.direction: str = "both" if len(directions) == 2 else directions[0]
+        self.toxicity: float = toxicity
+        self.when: tuple[Trigger, ...] = when
+        self.added_at: float = current_time()
+        self.name: str = type(toxic).__name__
+        self._directions = directions
+        self._proxy = proxy
+        self._seed = f"{proxy.seed}/{self.name}/{number}"
+        self._stages: list[Stage] = []
+
+    def remove(self) -> None:
+        """Take it away, on live connections too. What it holds back goes on at once, in order."""
+        if self in self._proxy._actives:
+            self._proxy._actives.remove(self)
+        for stage in self._stages:
+            stage.interrupt(removed=True)
+        self._stages.clear()
+
+    def update(self, **values: Any) -> None:
+        """Change attributes of the toxic, on live connections too; what waits goes on at once.
+
+        :raises AttributeError: if it has no such attribute
+        """
+        known = {name: value for name, value in vars(self.toxic).items() if name[0] != "_"}
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise AttributeError(
+                f"{self.name} has no {unknown[0]!r} to change, only {', '.join(known)}"
+            )
+        parameters = inspect.signature(type(self.toxic)).parameters
+        if all(name in parameters for name in known):
+            self.toxic = type(self.toxic)(**{**known, **values})  # which checks them
+        else:
+            self.toxic = copy.copy(self.toxic)
+            vars(self.toxic).update(values)
+        for stage in self._stages:
+            stage.interrupt(removed=False)
+
+    def covers(self, number: int) -> bool:
+        """Whether it acts on the connection with this number. The same answer each time."""
+        if not all(trigger.covers(number) for trigger in self.when):
+            return False
+        return self.toxicity >= 1 or Random(f"{self._seed}/{number}").random() < self.toxicity
+
+    def _act_on(self, connection: ProxyConnection) -> None:
+        if self.covers(connection.id):
+            for direction in self._directions:
+                path = connection._paths[direction]
+                self._stages.append(path.add(self, f"{self._seed}/{connection.id}/{direction}"))
+
+    def _forget(self, connection: ProxyConnection) -> None:
+        self._stages = [stage for stage in self._stages if stage.connection is not connection]
+
+    def __repr__(self) -> str:
+        return f"<{self.toxic!r}, {self.direction}, toxicity {self.toxicity:g}>"
+
+
+class Proxy(Reachable):
+    """A proxy under the care of a harness; made by :meth:`harness.Harness.proxy`.
+
+    It is AnyIO's ``ByteStreamConnectable``, and has the address and URL of a :class:`Server`.
+
+    :ivar name: what messages call it
+    :ivar seed: what all its random choices follow from
+    :ivar accepted: how many connections it has accepted
+    """
+
+    def __init__(
+        self,
+        harness: Harness,
+        endpoint: Endpoint,
+        upstream: Upstream,
+        *,
+        name: str,
+        seed: str,
+    ) -> None:
+        self.name: str = name
+        self.seed: str = seed
+        self.accepted: int = 0
+        self._harness = harness
+        self._endpoint = endpoint
+        self._upstream = upstream
+        self._actives: list[ActiveToxic] = []
+        self._added = 0
+        self._live: dict[ProxyConnection, None] = {}
+        #: connections accepted while somebody is in `connect()`
+        self._arrivals: list[ProxyConnection] = []
+        self._connecting = 0
+        self._watchers: list[Event] = []
+        self._changing = Lock()
+        self._running = False
+        self._frozen: ActiveToxic | None = None
+        self._processors: dict[Direction, ActiveToxic] = {}
+
+    # Where it is
+
+    @property
+    def client_ssl_context(self) -> ssl.SSLContext:
+        """A context that trusts the server behind it, whose TLS is passed through.
+
+        Raises :exc:`AttributeError` if that has none.
+        """
+        context = self._upstream.client_ssl_context
+        if context is None:
+            raise AttributeError(f"{self} has no client_ssl_context: no TLS is passed through it")
+        return context
+
+    @property
+    def connections(self) -> Sequence[ProxyConnection]:
+        """The live connections, oldest first."""
+        return list(self._live)
+
+    async def connect(self) -> ByteStream:
+        """Connect through it. The harness closes the stream at the end if the test does not.
+
+        When this returns, the connection is one of :attr:`connections`, and connected to the
+        server. Raises :exc:`anyio.ConnectionFailed` if the proxy is disabled, if a toxic refuses
+        the connection, or if the server does.
+        """
+        return await self._harness.connect(self)
+
+    # Toxics
+
+    def add(
+        self,
+        toxic: Toxic,
+        *,
+        direction: str = "downstream",
+        toxicity: float = 1.0,
+        when: Trigger | Iterable[Trigger] = (),
+    ) -> ActiveToxic:
+        """Let a toxic act, on live connections too.
+
+        Toxics of one direction act one after the other, in the order in which they were added.
+
+        :param direction: ``"upstream"`` (client to server), ``"downstream"`` or ``"both"``
+        :param toxicity: the share of connections that it acts on, from 0 to 1; decided once for
+            each connection, by the seed
+        :param when: triggers, which all have to agree
+        :raises TypeError: if something is not what it has to be
+        :raises ValueError: if a number is out of range, or for another direction
+        """
+        if not isinstance(toxic, Toxic):
+            raise TypeError(f"expected a harness.faults.Toxic, not {toxic!r}")
+        directions = _directions(direction)
+        checked_number(toxicity, "toxicity", of="add()", most=1.0)
+        triggers = (when,) if isinstance(when, Trigger) else tuple(when)
+        for trigger in triggers:
+            if not isinstance(trigger, Trigger):
+                raise TypeError(f"when: expected a harness.faults.Trigger, not {trigger!r}")
+        self._added += 1
+        active = ActiveToxic(self, toxic, directions, toxicity, triggers, self._added)
+        self._actives.append(active)
+        for connection in self._live:
+            if connection._paths:
+                active._act_on(connection)
+        return active
+
+    def remove(self, toxic: ActiveToxic | Toxic) -> None:
+        """Take a toxic away, on live connections too. What it holds back goes on, in order.
+
+        :raises ValueError: if it does not act here
+        """
+        found = [each for each in self._actives if toxic in (each, each.toxic)]
+        if not found:
+            raise ValueError(f"{toxic!r} does not act in {self}")
+        for active in found:
+            active.remove()
+
+    @contextmanager
+    def toxic(
+        self,
+        toxic: Toxic,
+        *,
+        direction: str = "downstream",
+        toxicity: float = 1.0,
+        when: Trigger | Iterable[Trigger] = (),
+    ) -> Iterator[ActiveToxic]:
+        """A block in which a toxic acts; as :meth:`add`."""
+        active = self.add(toxic, direction=direction, toxicity=toxicity, when=when)
+        try:
+            yield active
+        finally:
+            active.remove()
+
+    @property
+    def toxics(self) -> Sequence[ActiveToxic]:
+        """Those that act, in the order in which they were added."""
+        return list(self._actives)
+
+    def freeze(self) -> None:
+        """Let no byte and no end through, either way, until :meth:`thaw`. Nothing is lost."""
+        if self._frozen is None:
+            self._frozen = self.add(Freeze(), direction="both")
+
+    def thaw(self) -> None:
+        """Let everything through that :meth:`freeze` has held back, in order."""
+        if self._frozen is not None:
+            self._frozen.remove()
+            self._frozen = None
+
+    @contextmanager
+    def slowdown(self, read_delay: float = 0, write_delay: float = 0) -> Iterator[None]:
+        """A block in which bytes are late, by seconds: aiomisc's name for two :class:`Latency`.
+
+        :param read_delay: for what is read from the client
+        :param write_delay: for what is written to it
+        """
+        with (
+            self.toxic(Latency(read_delay), direction="upstream"),
+            self.toxic(Latency(write_delay), direction="downstream"),
+        ):
+            yield
+
+    def set_content_processors(
+        self,
+        read: Callable[[bytes], Any] | None = None,
+        write: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        """Functions over the bytes of each direction: aiomisc's name for two :class:`Transform`.
+
+        :param read: for what is read from the client; ``None`` takes it away
+        :param write: for what is written to it
+        """
+        toxics: dict[Direction, Transform] = {}
+        if read is not None:
+            toxics["upstream"] = Transform(read)
+        if write is not None:
+            toxics["downstream"] = Transform(write)
+        for active in self._processors.values():
+            active.remove()
+        self._processors = {
+            direction: self.add(toxic, direction=direction) for direction, toxic in toxics.items()
+        }
+
+    # Connections
+
+    async def disconnect_all(self) -> None:
+        """End every live connection with FIN, on both sides; what toxics hold back is lost."""
+        await self._end_all("disconnected")
+
+    async def reset_all(self) -> None:
+        """End every live connection with RST, on both sides, now."""
+        await self._end_all("reset")
+
+    async def wait_connections(self, n: int) -> None:
+        """Wait until at least ``n`` connections are live; for ``n == 0``, until none is.
+
+        Raises :exc:`ValueError` for a negative ``n``.
+        """
+        checked_count(n, "n", of="wait_connections()")
+        await checkpoint()
+        while len(self._live) < n if n else self._live:
+            event = Event()
+            self._watchers.append(event)
+            await event.wait()
+
+    async def disable(self) -> None:
+        """Go down: refuse connections and end the live ones with FIN, as a process that ends."""
+        async with self._changing:
+            if self._running:
+                self._accepting.cancel()
+                await self._stopped.wait()
+            await self._end_all("disconnected")
+
+    async def enable(self) -> None:
+        """Come up again, at the same address."""
+        async with self._changing:
+            if not self._running:
+                await self._endpoint.listen_again()
+                await self._start()
+
+    def set_upstream(self, upstream: Any) -> None:
+        """Connect new connections to something else; live ones stay where they are.
+
+        :param upstream: what :meth:`harness.Harness.proxy` takes
+        """
+        self._upstream = self._harness._upstream(upstream)
+
+    def __repr__(self) -> str:
+        state = "" if self._running else ", disabled"
+        return f"<Proxy {self.name!r} at {self.address}{state}>"
+
+    # How the harness runs it
+
+    async def _start(self) -> None:
+        self._stopped = Event()
+        await self._harness._supervisor.services.start(self._serve, name=f"proxy {self.name!r}")
+
+    async def _serve(self, *, task_status: TaskStatus[None]) -> None:
+        services = self._harness._supervisor.services
+        try:
+            with CancelScope() as self._accepting:
+                self._running = True
+                task_status.started()
+                await self._endpoint.listener.serve(self._accept, services)
+        finally:
+            self._running = False
+            with CancelScope(shield=True):
+                await aclose_forcefully(self._endpoint.listener)
+            self._stopped.set()
+
+    async def _accept(self, client: ByteStream) -> None:
+        __tracebackhide__ = True
+        self.accepted += 1
+        connection = ProxyConnection(self, self.accepted, client)
+        self._live[connection] = None
+        if self._connecting:
+            self._arrivals.append(connection)
+        self._changed()
+        try:
+            await connection._run(self._upstream.connect)
+        finally:
+            del self._live[connection]
+            for active in self._actives:
+                active._forget(connection)
+            self._changed()
+
+    def _stop_accepting(self) -> None:
+        self._accepting.cancel()
+
+    def _changed(self) -> None:
+        for event in self._watchers:
+            event.set()
+        self._watchers.clear()
+
+    async def _end_all(self, ending: Ending) -> None:
+        # A connection that a client has made is to be ended too, though nobody has seen it yet.
+        for _ in range(TURNS_TO_ACCEPT):
+            await checkpoint()
+        live = self.connections
+        for connection in live:
+            connection.end_with(ending)
+        for connection in live:
+            await connection._over.wait()
+
+    async def _connect(self) -> ByteStream:
+        if not self._running:
+            raise ConnectionFailed(f"{self} is disabled; enable() it")
+        self._connecting += 1
+        try:
+            return await self._connect_through()
+        finally:
+            self._connecting -= 1
+            if not self._connecting:
+                self._arrivals.clear()
+
+    async def _connect_through(self) -> ByteStream:
+        try:
+            stream = await self._endpoint.connect()
+        except ConnectionFailed:
+            raise
+        except OSError as exc:
+            raise ConnectionFailed(f"cannot connect to {self}: {exc}") from exc
+        try:
+            connection = await self._accepted_from(stream)
+            await connection._settled.wait()
+            if connection._refused is not None:
+                await connection._over.wait()
+                raise ConnectionFailed(
+                    f"{self} refuses connection {connection.id}: {connection._refused}"
+                ) from connection._refused
+            return await self._upstream.dress(stream)
+        except BaseException:
+            await aclose_forcefully(stream)
+            raise
+
+    async def _accepted_from(self, stream: ByteStream) -> ProxyConnection:
+        """The other side of ``stream``. One that is over already is found, too."""
+        address = stream.extra(SocketAttribute.local_address, None)
+        while True:
+            for connection in self._arrivals:
+                # A unix socket that was not bound has no name: the first that came is as good.
+                if connection.client_address == address or not isinstance(address, tuple):
+                    self._arrivals.remove(connection)
+                    return connection
+            event = Event()
+            self._watchers.append(event)
+            await event.wait()
+
+
+def _directions(direction: str) -> tuple[Direction, ...]:
+    if direction == "both":
+        return DIRECTIONS
+    for each in DIRECTIONS:
+        if direction == each:
+            return (each,)
+    raise ValueError(f"direction has to be 'upstream', 'downstream' or 'both', not {direction!r}")

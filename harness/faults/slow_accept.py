@@ -1,0 +1,26 @@
+"""A server that is slow to answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anyio import sleep
+
+from .contract import Toxic, checked_number
+
+if TYPE_CHECKING:
+    from .proxy import ProxyConnection
+
+
+class SlowAccept(Toxic):
+    """Connects to the server only after a while, and lets nothing through before.
+
+    :param delay: seconds
+    """
+
+    def __init__(self, delay: float) -> None:
+        self.delay: float = checked_number(delay, "delay", of="SlowAccept")
+
+    async def accept(self, connection: ProxyConnection) -> None:
+        connection.note("SlowAccept")
+        await sleep(self.delay)

@@ -1,0 +1,19 @@
+"""An end that comes late."""
+
+from __future__ import annotations
+
+from .contract import Link, Toxic, checked_number
+
+
+class SlowClose(Toxic):
+    """The end of the stream (FIN) is late; bytes are not.
+
+    :param delay: seconds
+    """
+
+    def __init__(self, delay: float) -> None:
+        self.delay: float = checked_number(delay, "delay", of="SlowClose")
+
+    async def finish(self, link: Link) -> None:
+        await link.pause(self.delay)
+        await link.send_eof()
