@@ -34,6 +34,7 @@ from anyio.lowlevel import checkpoint
 from ..settling import settle
 from .contract import (
     TIMEOUT,
+    TURNS_TO_END,
     Checks,
     MakePair,
     PairCheck,
@@ -45,6 +46,7 @@ from .contract import (
     raises,
     shown,
     tasks,
+    waits_for,
 )
 from .exchange import (
     ENDED,
@@ -52,10 +54,12 @@ from .exchange import (
     RECEIVE,
     SEND,
     SOME,
+    OneAtATime,
     Streams,
     blocked_send,
     cancel_in,
     clogged,
+    difference,
     duplex,
     expect_same,
     goes_through,
@@ -64,6 +68,8 @@ from .exchange import (
     received_is,
     send_all,
     send_until_noticed,
+    some,
+    until_the_end,
 )
 
 #: How many turns of the event loop an operation is given before it is cancelled, at the most.
@@ -90,6 +96,8 @@ async def check_byte_stream(
     :param timeout: seconds for each check; in virtual time, what hangs takes none
     :raises PromiseBroken: naming the promise, what was expected and what was seen; in an
         ``ExceptionGroup`` if there are several
+    :raises TypeError: if ``make_pair`` does not make two streams; what it raises comes out as it is
+    :raises ValueError: if ``timeout`` is not positive
     """
     __tracebackhide__ = True
     await each_of(_check.all, make_pair, clogged_pair=clogged_pair, timeout=timeout)
@@ -153,8 +161,7 @@ async def nothing_is_sent_as_nothing(make: Streams) -> None:
         receiving = await Waiting.begin(group, second.receive, 'receive() after send(b"")')
         receiving.expect_waiting()
         group.start_soon(first.send, b"y")
-        while not receiving.over:
-            await checkpoint()
+        await receiving.end()
         expect(receiving.result == b"y", 'receive() returns b"y"', receiving.state)
 
 
@@ -175,19 +182,20 @@ async def received_are_bytes(make: Streams) -> None:
 async def max_bytes_is_the_most(make: Streams) -> None:
     """No ``receive`` returns more than it was asked for, and the rest is not lost."""
     sent = bytes(range(200))
-    async with make() as (first, second):
-        async with create_task_group() as group:
-            group.start_soon(first.send, sent)
-            received = b""
+    received = b""
+    async with make() as (first, second), create_task_group() as group:
+        group.start_soon(first.send, sent)
+        with waits_for(lambda: f"a receive() ({len(received)} of {len(sent)} bytes are there)"):
             for asked in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89):
                 if len(received) == len(sent):
                     break
                 data = await second.receive(asked)
-                expect(len(data) <= asked, f"receive({asked}) returns at most {asked}", shown(data))
+                most = f"receive({asked}) returns at most that many bytes"
+                expect(len(data) <= asked, most, shown(data))
                 received += data
             while len(received) < len(sent):
-                received += await second.receive(7)
-        expect(received == sent, f"all together is {shown(sent)}", shown(received))
+                received += await some(second, 7)
+    expect_same(received, sent, "all together")
 
 
 @_check("raises ValueError: if max_bytes is less than 1", RECEIVE)
@@ -209,16 +217,17 @@ async def max_bytes_is_positive(make: Streams) -> None:
 @_check("Iterating this byte stream will yield a byte string of arbitrary length", RECEIVE)
 async def iteration_ends(make: Streams) -> None:
     """``async for`` sees all bytes, and stops at the end of the stream."""
-    async with make() as (first, second):
+    received = bytearray()
+    async with make() as (first, second), create_task_group() as group:
 
         async def send_and_close() -> None:
             await send_all(first, [b"one", b"two", b"three"])
             await first.aclose()
 
-        async with create_task_group() as group:
-            group.start_soon(send_and_close)
-            received = b"".join([data async for data in second])
-        expect(received == b"onetwothree", "the whole is b'onetwothree'", shown(received))
+        group.start_soon(send_and_close)
+        with waits_for("the end of `async for`"):
+            await until_the_end(second, received)
+    expect_same(bytes(received), b"onetwothree", "the whole")
 
 
 # Much
@@ -253,7 +262,7 @@ async def operations_are_checkpoints(make: Streams) -> None:
 
         async def count() -> None:
             nonlocal turns
-            while True:
+            while turns < 100 * MOMENTS:  # an end, also if an operation has none
                 turns += 1
                 await checkpoint()
 
@@ -306,18 +315,20 @@ async def a_deadline_that_is_now(make: Streams) -> None:
     """A blocked ``receive`` ends when somebody moves its deadline to this moment."""
     async with make() as (first, second):
         scope = CancelScope()
-        ended: list[object] = []
 
         async def receive() -> None:
             with scope:
-                ended.append(await second.receive())
-            ended.append("cancelled")
+                await second.receive()
 
-        async with create_task_group() as group:
-            group.start_soon(receive)
-            await settle()
+        async with tasks() as group:
+            receiving = await Waiting.begin(group, receive, "a blocked receive()")
+            receiving.expect_waiting()
             scope.deadline = current_time()
-        expect(ended == ["cancelled"], "the receive() is cancelled", f"it ended with {ended}")
+            await settle(turns=TURNS_TO_END)
+            if not receiving.over:
+                await make.abandon()
+                raise PromiseBroken("the receive() is cancelled", "it goes on")
+        expect(scope.cancelled_caught, "the receive() is cancelled", receiving.state)
         await goes_through(first, second, b"afterwards", "what is sent afterwards")
 
 
@@ -332,13 +343,13 @@ async def a_deadline_to_come(make: Streams) -> None:
     does on TLS, where half of a record is of no use.
     """
     async with make() as (first, second):
-        with move_on_after(0.01) as scope:
+        with move_on_after(0.01) as scope, waits_for("the end of the receive()"):
             await first.receive()
         expect(scope.cancelled_caught, "the deadline ends the receive()", "it returned")
         await goes_through(first, second, b"after a receive", "what is sent after it")
         await goes_through(second, first, b"and back", "what is received after it")
     async with not_reading_ahead(make) as (first, second):
-        with move_on_after(0.01) as scope:
+        with move_on_after(0.01) as scope, waits_for("the end of the send()"):
             await first.send(bytes(MORE_THAN_FITS))
         expect(scope.cancelled_caught, "the deadline ends the send()", "it returned")
         async with tasks() as group:
@@ -363,8 +374,7 @@ async def a_second_receiver_is_refused(make: Streams) -> None:
         await refused.expect_raised(BusyResourceError, "at once")
         receiving.expect_waiting()
         await first.send(b"x")
-        while not receiving.over:
-            await checkpoint()
+        await receiving.end()
         expect(receiving.result == b"x", "the first receive() returns b'x'", receiving.state)
 
 
@@ -402,7 +412,11 @@ async def racing_receivers(make: Streams) -> None:
     """Many that receive, with deadlines: some are refused, but together they miss nothing."""
     sent = random.Random(1).randbytes(64 * 1024)
     received = bytearray()
+    one_at_a_time = OneAtATime()
     async with make() as (first, second), create_task_group() as group:
+
+        async def receive_some(most: int) -> None:
+            received.extend(await some(second, most))
 
         async def receive(number: int) -> None:
             moments = random.Random(number)
@@ -410,10 +424,7 @@ async def racing_receivers(make: Streams) -> None:
                 with CancelScope() as scope:
                     if moments.random() < 0.3:
                         group.start_soon(cancel_in, scope, moments.randrange(4))
-                    try:
-                        received.extend(await second.receive(moments.randint(1, 2048)))
-                    except BusyResourceError:
-                        await checkpoint()
+                    await one_at_a_time.is_taken(receive_some, moments.randint(1, 2048))
                 if len(received) >= len(sent):
                     group.cancel_scope.cancel()
 
@@ -430,34 +441,29 @@ async def racing_receivers(make: Streams) -> None:
 async def racing_senders(make: Streams) -> None:
     """Many that send: some are refused, but each message that was taken arrives once, whole."""
     length, each, senders = 512, 20, 6
+    data = b""
+    one_at_a_time = OneAtATime()
     async with make() as (first, second), create_task_group() as group:
 
         async def send(number: int) -> None:
             for count in range(each):
                 message = bytes([number, count]) * (length // 2)
-                while True:
-                    try:
-                        await first.send(message)
-                        break
-                    except BusyResourceError:
-                        await checkpoint()
+                while not await one_at_a_time.is_taken(first.send, message):
+                    pass
 
         for number in range(senders):
             group.start_soon(send, number)
-        data = b""
-        while len(data) < length * each * senders:
-            data += await second.receive()
-    found = [data[at : at + length] for at in range(0, len(data), length)]
-    wanted = {
-        bytes([number, count]) * (length // 2) for number in range(senders) for count in range(each)
-    }
-    whole = [message for message in found if message in wanted]
-    expect(
-        len(whole) == len(found) and set(whole) == wanted,
-        f"each of {len(wanted)} messages arrives once and whole",
-        f"of {len(found)} pieces of their length {len(whole)} are whole messages, and "
-        f"{len(set(whole))} different ones",
-    )
+        size = length * each * senders
+        with waits_for(lambda: f"the rest ({len(data)} of {size} bytes are there)"):
+            while len(data) < size:
+                data += await some(second)
+    arrived: set[bytes] = set()
+    for at in range(0, len(data), length):
+        message = data[at : at + length]
+        seen = f"after {len(arrived)} messages comes {shown(message)}"
+        whole = message == message[:2] * (length // 2)
+        expect(whole and message not in arrived, "each message arrives once, and whole", seen)
+        arrived.add(message)
 
 
 # The end
@@ -476,7 +482,8 @@ async def the_peers_close_ends_receive(make: Streams) -> None:
         await settle()
         await received_is(second, b"the last words", "what was sent before the close")
         for again in ("", ", asked again", ", and once more"):
-            await raises(EndOfStream, second.receive(), f"receive() after the peer's{again}")
+            what = f"receive() after the peer's aclose(){again}"
+            await raises(EndOfStream, second.receive(), what)
 
 
 @_check("EndOfStream: if this stream has been closed from the other end", RECEIVE)
@@ -572,16 +579,17 @@ async def close_can_be_repeated(make: Streams) -> None:
 async def sent_bytes_survive_the_close(make: Streams) -> None:
     """What ``send`` has taken arrives, though the stream was closed at once after it."""
     sent = random.Random(2).randbytes(48 * 1024)
-    async with make() as (first, second):
+    received = bytearray()
+    async with make() as (first, second), create_task_group() as group:
 
         async def send_and_close() -> None:
             await first.send(sent)
             await first.aclose()
 
-        async with create_task_group() as group:
-            group.start_soon(send_and_close)
-            received = b"".join([data async for data in second])
-        expect_same(received, sent, "what is received")
+        group.start_soon(send_and_close)
+        with waits_for(lambda: f"the end, after {len(received)} bytes"):
+            await until_the_end(second, received)
+    expect_same(bytes(received), sent, "what is received")
 
 
 @_check(
@@ -642,9 +650,9 @@ async def close_wakes_send(make: Streams) -> None:
 )
 async def methods_at_the_same_time(make: Streams) -> None:
     """Everything at once, in many tasks: each call ends, with one of AnyIO's exceptions or none."""
+    allowed = (*ENDED, BusyResourceError, ClosedResourceError)
+    wrong: list[tuple[str, BaseException]] = []
     async with make() as (first, second), create_task_group() as group:
-        allowed = (*ENDED, BusyResourceError, ClosedResourceError)
-        wrong: list[tuple[str, BaseException]] = []
 
         async def call(name: str, function: Callable[[], Awaitable[object]]) -> None:
             for _ in range(8):
@@ -672,10 +680,8 @@ async def methods_at_the_same_time(make: Streams) -> None:
         await settle()
         await second.aclose()
     for name, exc in wrong:
-        broken = PromiseBroken(
-            f"{name} raises {in_words(allowed)}, or nothing", f"it raised {exc!r}"
-        )
-        raise broken from exc
+        expected = f"{name} raises {in_words(allowed)}, or nothing"
+        raise PromiseBroken.by(exc, expected, f"it raised {exc!r}") from exc
 
 
 # Cancellation
@@ -706,8 +712,9 @@ async def a_cancelled_receive_loses_nothing(make: Streams) -> None:
                     received += await second.receive()
                     group.cancel_scope.cancel()
             sent += message
-        while len(received) < len(sent):
-            received += await second.receive()
+        with waits_for(lambda: f"the rest ({len(received)} of {len(sent)} bytes are there)"):
+            while len(received) < len(sent):
+                received += await some(second)
         expect_same(received, sent, "what all of them have received")
 
 
@@ -739,19 +746,16 @@ async def a_cancelled_send_repeats_nothing(make: Streams) -> None:
 
         async with create_task_group() as group:
             group.start_soon(send_tail)
-            try:
-                async for data in second:
-                    received += data
-            except BrokenResourceError:
-                pass
+            with suppress(BrokenResourceError):
+                await until_the_end(second, received)
         if not refused and received.endswith(tail):
             del received[-len(tail) :]
         elif not refused:
             raise PromiseBroken("what is sent after it arrives, or is refused", "neither")
         expect(
             sent.startswith(received),
-            f"what arrives is the beginning of the {len(sent)} bytes",
-            f"{len(received)} bytes arrived that are not",
+            f"what arrives is the beginning of what was sent, {len(sent)} bytes",
+            difference(bytes(received), sent[: len(received)]),
         )
 
 
@@ -764,9 +768,10 @@ async def cancelled_operations_do_not_keep_it_open(make: Streams) -> None:
                 group.start_soon(cancel_in, scope, MOMENTS)
                 group.start_soon(first.send, bytes(MORE_THAN_FITS))
                 group.start_soon(first.receive)
-        async with create_task_group() as group:
-            group.start_soon(first.aclose)
-            group.start_soon(second.aclose)
+        with waits_for("aclose() of both"):
+            async with create_task_group() as group:
+                group.start_soon(first.aclose)
+                group.start_soon(second.aclose)
         refused = (ClosedResourceError, BrokenResourceError)
         await raises(refused, first.receive(), "receive() after aclose()")
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 from unittest import SkipTest
 
-from anyio import aclose_forcefully, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio import (
+    CancelScope,
+    Event,
+    aclose_forcefully,
+    create_task_group,
+    get_cancelled_exc_class,
+    move_on_after,
+    sleep_forever,
+)
 from anyio.abc import AsyncResource, TaskGroup
 
-from ..diagnostics import innermost_project_line
+from ..diagnostics import LoopView, format_tasks, innermost_project_line
+from ..diagnostics.stacks import place_of
 from ..settling import settle
 from ..watch import add_note, sole
 
@@ -28,6 +45,14 @@ MakePair = Callable[[], Awaitable[tuple[Resource, Resource]]]
 #: Seconds that a check may take, if nothing else is said. Long, since it is only for what hangs.
 TIMEOUT = 60.0
 
+ROOM = __name__.rpartition(".")[0]
+
+#: The name of the task that ends a check after its time.
+TIMER = "the time-out of a check"
+
+#: Turns of the event loop in which what has been cancelled ends.
+TURNS_TO_END = 1000
+
 
 class PromiseBroken(AssertionError):
     """What was checked does not keep its contract. The message says which promise, and how.
@@ -42,10 +67,20 @@ class PromiseBroken(AssertionError):
         self.expected: str = expected
         self.seen: str = seen
         self.check: Check[Any] | None = None
+        #: it stands for an exception that no check has looked for
+        self.unexpected: bool = False
         #: which of the two streams of a pair the check called its first
         self.turned: bool = False
         #: the line of the code that was checked which raised what was seen
         self.place: str | None = None
+
+    @classmethod
+    def by(cls, error: BaseException, expected: str, seen: str) -> PromiseBroken:
+        """What ``error`` is where something else was expected."""
+        broken = cls(expected, seen)
+        traceback = error.__traceback__
+        broken.place = innermost_project_line(traceback) or _line_of_check(traceback)
+        return broken
 
     def __str__(self) -> str:
         lines = []
@@ -81,9 +116,12 @@ class Pairs(Generic[Resource]):
         self._make_pair = make_pair
         self._clogged_pair = clogged_pair
         self._turned = turned
+        self._open: list[Resource] = []
+        #: what `make_pair` or `clogged_pair` has raised: no promise of the streams is broken by it
+        self.error: BaseException | None = None
 
     def __call__(self) -> AbstractAsyncContextManager[tuple[Resource, Resource]]:
-        return self._made_by(self._make_pair)
+        return self._made_by(self._make_pair, "make_pair")
 
     @property
     def has_clogged(self) -> bool:
@@ -92,13 +130,21 @@ class Pairs(Generic[Resource]):
     def clogged(self) -> AbstractAsyncContextManager[tuple[Resource, Resource]]:
         """A pair in which neither side's ``send`` ends until the other side receives."""
         assert self._clogged_pair is not None
-        return self._made_by(self._clogged_pair)
+        return self._made_by(self._clogged_pair, "clogged_pair")
 
     @asynccontextmanager
-    async def _made_by(self, make: MakePair[Resource]) -> AsyncIterator[tuple[Resource, Resource]]:
-        first, second = await make()
+    async def _made_by(
+        self, make: MakePair[Resource], name: str
+    ) -> AsyncIterator[tuple[Resource, Resource]]:
+        try:
+            with waits_for(f"{name}()"):
+                first, second = await made_pair(make, name)
+        except Exception as exc:
+            self.error = exc
+            raise
         if self._turned:
             first, second = second, first
+        self._open += (first, second)
         try:
             yield first, second
         finally:
@@ -106,6 +152,13 @@ class Pairs(Generic[Resource]):
                 await aclose_forcefully(first)
             finally:
                 await aclose_forcefully(second)
+                self._open.clear()
+
+    async def abandon(self) -> None:
+        """Close what is open, though it is in use: the only way to end what cannot be cancelled."""
+        for stream in self._open:
+            with suppress(Exception):
+                await aclose_forcefully(stream)
 
 
 class Check(Generic[T]):
@@ -129,19 +182,40 @@ class Check(Generic[T]):
         """Raise :exc:`PromiseBroken` if the promise is not kept within ``timeout`` seconds."""
         __tracebackhide__ = True
         checked_timeout(timeout)
+        waits: dict[object, Callable[[], str]] = {}
+        _waits.set(waits)
+        bound = _Bound(timeout, waits, functools.partial(self._abandon, subject))
+        error: BaseException | None = None
         broken: PromiseBroken | None = None
-        try:
-            with move_on_after(timeout) as scope:
-                await self._function(subject)
-            if scope.cancelled_caught:
-                broken = PromiseBroken("all that is done here comes to an end", _endless(timeout))
-        except get_cancelled_exc_class():
-            raise
-        except BaseException as exc:
-            broken = _broken_by(exc)
+        async with create_task_group() as group:
+            group.start_soon(bound.keep, name=TIMER)
+            try:
+                with bound.scope:
+                    await self._function(subject)
+            except get_cancelled_exc_class():
+                raise
+            except BaseException as exc:
+                error = exc
+            bound.over = True
+            group.cancel_scope.cancel()
+        if error is not None:
+            if self._is_outside(error, subject):
+                raise sole(error)
+            broken = _broken_by(error)
+        if bound.seen is not None and (broken is None or broken.unexpected):
+            # What it raises after its time is only what the end has made of it.
+            broken = PromiseBroken("all that is done here comes to an end", bound.seen)
+            add_note(broken, bound.tree)
         if broken is not None:
             broken.check, broken.turned = self, turned
             raise broken
+
+    async def _abandon(self, subject: T) -> None:
+        """End what is done with ``subject`` when a cancellation does not."""
+
+    def _is_outside(self, error: BaseException, subject: T) -> bool:
+        """Whether ``error`` is of what makes the streams, and not of the streams."""
+        return False
 
     def __str__(self) -> str:
         return self.name
@@ -185,14 +259,67 @@ class PairCheck(Check[Pairs[Resource]]):
         :param timeout: seconds for each of the two looks
         :raises PromiseBroken: if it is not kept
         :raises unittest.SkipTest: if it cannot be found out with these streams; pytest skips then
+        :raises TypeError: if ``make_pair`` does not make two streams; what it raises comes out as
+            it is
+        :raises ValueError: if ``timeout`` is not positive
         """
         __tracebackhide__ = True
+        checked_timeout(timeout)
         checked_maker(make_pair, "make_pair")
         if clogged_pair is not None:
             checked_maker(clogged_pair, "clogged_pair")
+        skip: SkipTest | None = None
         for turned in (False,) if self.symmetric else (False, True):
             pairs = Pairs(make_pair, clogged_pair, turned=turned)
-            await self.look(pairs, timeout=timeout, turned=turned)
+            try:
+                await self.look(pairs, timeout=timeout, turned=turned)
+            except SkipTest as exc:
+                if pairs.error is not None:
+                    raise
+                skip = exc
+        if skip is not None:
+            raise skip
+
+    async def _abandon(self, subject: Pairs[Resource]) -> None:
+        await subject.abandon()
+
+    def _is_outside(self, error: BaseException, subject: Pairs[Resource]) -> bool:
+        return subject.error is sole(error)
+
+
+class _Bound:
+    """Ends a check that does not end by itself.
+
+    :ivar seen: what was found when the time was up; ``None`` if that was never so
+    :ivar tree: what was running then
+    """
+
+    def __init__(
+        self,
+        timeout: float,
+        waits: dict[object, Callable[[], str]],
+        abandon: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.scope: CancelScope = CancelScope()
+        self.over: bool = False
+        self.seen: str | None = None
+        self.tree: str = ""
+        self._timeout = timeout
+        self._waits = waits
+        self._abandon = abandon
+
+    async def keep(self) -> None:
+        with move_on_after(self._timeout):  # which may be infinite
+            await sleep_forever()
+        found = dict.fromkeys(what() for what in self._waits.values())
+        what = f"it still waits for {' and '.join(found)}" if found else "something still waits"
+        self.seen = f"after {self._timeout:g} s {what}"
+        self.tree = format_tasks(LoopView.here(), hide={TIMER})
+        self.scope.cancel()
+        await settle(turns=TURNS_TO_END)
+        if not self.over:
+            self.seen += ", and goes on when it is cancelled"
+            await self._abandon()
 
 
 class Checks(Generic[Resource]):
@@ -215,7 +342,10 @@ class Checks(Generic[Resource]):
 async def each_of(
     checks: tuple[Any, ...], subject: object, **options: Any
 ) -> tuple[tuple[Any, SkipTest], ...]:
-    """Run all the checks; raise what was broken, if anything; return what could not be checked."""
+    """Run all the checks; raise what was broken, if anything; return what could not be checked.
+
+    If none could be checked that is no success: then the first skip is raised.
+    """
     __tracebackhide__ = True
     broken: list[PromiseBroken] = []
     skipped: list[tuple[Any, SkipTest]] = []
@@ -230,6 +360,8 @@ async def each_of(
         raise broken[0]
     if broken:
         raise BaseExceptionGroup(f"{len(broken)} of {len(checks)} promises were broken", broken)
+    if checks and len(skipped) == len(checks):
+        raise skipped[0][1]
     return tuple(skipped)
 
 
@@ -240,13 +372,24 @@ def checked_maker(make: object, name: str) -> None:
         )
 
 
+async def made_pair(make: MakePair[Resource], name: str) -> tuple[Resource, Resource]:
+    """The streams that ``make`` makes. Raises :exc:`TypeError` if it makes anything else."""
+    made: Any = make()
+    if not inspect.isawaitable(made):
+        raise TypeError(f"{name} has to be async: it returned {made!r}, which cannot be awaited")
+    pair: Any = await made
+    if (
+        isinstance(pair, (tuple, list))
+        and len(pair) == 2
+        and all(callable(getattr(each, "aclose", None)) for each in pair)
+    ):
+        return pair[0], pair[1]
+    raise TypeError(f"{name} has to return two streams that are connected, not {pair!r}")
+
+
 def checked_timeout(timeout: float) -> None:
     if not timeout > 0:
         raise ValueError(f"timeout has to be a positive number of seconds, not {timeout!r}")
-
-
-def _endless(timeout: float) -> str:
-    return f"after {timeout:g} s something still waits"
 
 
 def _broken_by(error: BaseException) -> PromiseBroken:
@@ -264,13 +407,37 @@ def _broken_by(error: BaseException) -> PromiseBroken:
                 return broken
     if isinstance(error, SkipTest) or not isinstance(error, Exception):
         raise error
-    broken = PromiseBroken("no exception here", f"{error!r}")
-    broken.place = innermost_project_line(error.__traceback__)
+    broken = PromiseBroken.by(error, "no exception here", f"{error!r}")
+    broken.unexpected = True
     broken.__cause__ = error
     return broken
 
 
+def _line_of_check(traceback: TracebackType | None) -> str | None:
+    """The line of the check that ``traceback`` went through."""
+    while traceback is not None:
+        name = str(traceback.tb_frame.f_globals.get("__name__", ""))
+        if name.startswith(ROOM) and name != __name__:
+            return str(place_of(traceback.tb_frame, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return None
+
+
 # What checks are made of
+
+#: What the check that is running waits for.
+_waits: ContextVar[dict[object, Callable[[], str]]] = ContextVar("_waits")
+
+
+@contextmanager
+def waits_for(what: str | Callable[[], str]) -> Iterator[None]:
+    """What is done in this block, in words, for the message if it does not come to its end."""
+    waits, key = _waits.get({}), object()
+    waits[key] = (lambda: what) if isinstance(what, str) else what
+    try:
+        yield
+    finally:
+        del waits[key]
 
 
 async def raises(
@@ -283,15 +450,14 @@ async def raises(
     __tracebackhide__ = True
     expected = f"{what} raises {in_words(kinds)}"
     try:
-        result = await awaitable
+        with waits_for(what):
+            result = await awaitable
     except kinds as exc:
         return exc
-    except get_cancelled_exc_class():
+    except (PromiseBroken, get_cancelled_exc_class()):
         raise
     except Exception as exc:
-        broken = PromiseBroken(expected, f"it raised {exc!r}")
-        broken.place = innermost_project_line(exc.__traceback__)
-        raise broken from exc
+        raise PromiseBroken.by(exc, expected, f"it raised {exc!r}") from exc
     raise PromiseBroken(expected, f"it returned {shown(result)}")
 
 
@@ -314,7 +480,11 @@ class Waiting(Generic[T]):
         self.what: str = what
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.over: bool = False
+        self._ended = Event()
+
+    @property
+    def over(self) -> bool:
+        return self._ended.is_set()
 
     @classmethod
     async def begin(
@@ -334,7 +504,12 @@ class Waiting(Generic[T]):
         except Exception as exc:
             self.error = exc
         finally:
-            self.over = True
+            self._ended.set()
+
+    async def end(self) -> None:
+        """Return when it is over."""
+        with waits_for(self.what):
+            await self._ended.wait()
 
     @property
     def state(self) -> str:
@@ -347,7 +522,12 @@ class Waiting(Generic[T]):
     def expect_waiting(self) -> None:
         __tracebackhide__ = True
         if self.over:
-            raise PromiseBroken(f"{self.what} waits", self.state) from self.error
+            raise self._unlike(f"{self.what} waits") from self.error
+
+    def _unlike(self, expected: str) -> PromiseBroken:
+        if self.error is not None:
+            return PromiseBroken.by(self.error, expected, self.state)
+        return PromiseBroken(expected, self.state)
 
     async def expect_raised(
         self, kinds: type[Exception] | tuple[type[Exception], ...], when: str
@@ -357,7 +537,7 @@ class Waiting(Generic[T]):
         await settle()
         if not isinstance(self.error, kinds):
             expected = f"{self.what} raises {in_words(kinds)} {when}"
-            raise PromiseBroken(expected, self.state) from self.error
+            raise self._unlike(expected) from self.error
 
 
 @asynccontextmanager
@@ -374,7 +554,7 @@ def in_words(kinds: type[Exception] | tuple[type[Exception], ...]) -> str:
 
 
 #: Bytes of a value that a message shows.
-ENOUGH = 40
+ENOUGH = 20
 
 
 def shown(value: object) -> str:

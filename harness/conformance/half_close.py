@@ -29,6 +29,7 @@ from .contract import (
     expect,
     raises,
     tasks,
+    waits_for,
 )
 from .exchange import (
     MORE_THAN_FITS,
@@ -38,6 +39,7 @@ from .exchange import (
     ignoring_end,
     not_reading_ahead,
     received_is,
+    until_the_end,
 )
 
 SEND_EOF = "anyio.abc.ByteStream.send_eof"
@@ -156,13 +158,13 @@ async def eof_does_not_overtake_a_send(make: Streams) -> None:
         if scope.cancelled_caught:  # it waits for the `send`
             group.cancel_scope.cancel()
             return
-        count = 0
-        async for data in second:
-            count += len(data)
+        received = bytearray()
+        with waits_for(lambda: f"the end, after {len(received)} bytes"):
+            await until_the_end(second, received)
         expect(
-            count == MORE_THAN_FITS or sending.error is not None,
+            len(received) == MORE_THAN_FITS or sending.error is not None,
             f"all {MORE_THAN_FITS} bytes arrive before the end, or send() raises",
-            f"{count} bytes arrived, and of the send(): {sending.state}",
+            f"{len(received)} bytes arrived, and of the send(): {sending.state}",
         )
         group.cancel_scope.cancel()
 
@@ -185,8 +187,8 @@ async def eof_to_a_peer_that_has_gone(make: Streams) -> None:
         except BrokenResourceError:
             pass
         except Exception as exc:
-            seen = f"it raised {exc!r}"
-            raise PromiseBroken("send_eof() raises BrokenResourceError, or nothing", seen) from exc
+            expected = "send_eof() raises BrokenResourceError, or nothing"
+            raise PromiseBroken.by(exc, expected, f"it raised {exc!r}") from exc
 
 
 @_check("ClosedResourceError: trying to use a resource that has been closed", "AnyIO's exceptions")
