@@ -154,11 +154,14 @@ async def any_kind_of_bytes(make: Streams) -> None:
 
 @_check("Send the given bytes to the peer", SEND)
 async def nothing_is_sent_as_nothing(make: Streams) -> None:
-    """``send(b"")`` is no end of the stream, and no message."""
+    """``send(b"")`` is no end of the stream, and no message: before and during a ``receive``."""
     async with make() as (first, second), create_task_group() as group:
         group.start_soon(first.send, b"")
         await settle()
         receiving = await Waiting.begin(group, second.receive, 'receive() after send(b"")')
+        receiving.expect_waiting()
+        group.start_soon(first.send, b"")
+        await settle()
         receiving.expect_waiting()
         group.start_soon(first.send, b"y")
         await receiving.end()
