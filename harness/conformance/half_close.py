@@ -35,9 +35,9 @@ from .exchange import (
     MORE_THAN_FITS,
     Streams,
     blocked_send,
+    clogged,
     goes_through,
     ignoring_end,
-    not_reading_ahead,
     received_is,
     until_the_end,
 )
@@ -146,7 +146,7 @@ async def both_ends(make: Streams) -> None:
 @_check("Send an end-of-file indication to the peer", f"{SEND_EOF}; trio's check")
 async def eof_does_not_overtake_a_send(make: Streams) -> None:
     """During a blocked ``send``, ``send_eof`` is refused, or the end comes after all bytes."""
-    async with not_reading_ahead(make) as (first, second), create_task_group() as group:
+    async with clogged(make) as (first, second), create_task_group() as group:
         sending = await blocked_send(group, first)
         try:
             with CancelScope() as scope:
