@@ -268,11 +268,7 @@ async def operations_are_checkpoints(make: Streams) -> None:
                 turns += 1
                 await checkpoint()
 
-        group.start_soon(count)
-        for name, operation in (
-            ("send()", functools.partial(first.send, b"x")),
-            ("receive() with bytes there", functools.partial(second.receive, 1)),
-        ):
+        async def look(name: str, operation: Callable[[], Awaitable[object]]) -> None:
             await checkpoint()
             before = turns
             for _ in range(MOMENTS):
@@ -282,6 +278,15 @@ async def operations_are_checkpoints(make: Streams) -> None:
                 f"another task runs during {MOMENTS} {name}",
                 f"it had {turns - before} turns",
             )
+
+        group.start_soon(count)
+        async with tasks() as receiving:  # for a stream that keeps nothing
+            receiving.start_soon(until_the_end, second, bytearray())
+            await look("send()", functools.partial(first.send, b"x"))
+            await settle(turns=MOMENTS)
+        group.start_soon(send_all, first, [b"x"] * MOMENTS)
+        await settle(turns=MOMENTS)
+        await look("receive() with bytes there", functools.partial(second.receive, 1))
 
 
 @_check(
@@ -704,29 +709,27 @@ async def methods_at_the_same_time(make: Streams) -> None:
 )
 async def a_cancelled_receive_loses_nothing(make: Streams) -> None:
     """It is cancelled at every moment around the arrival of bytes; those come out in the end."""
-    async with make() as (first, second):
-        sent = received = b""
-        for turn in range(MOMENTS * MOMENTS):
-            late, early = divmod(turn, MOMENTS)
-            message = turn.to_bytes(2, "big")
+    messages = [number.to_bytes(2, "big") for number in range(MOMENTS * MOMENTS)]
+    sent, received = b"".join(messages), bytearray()
+    async with make() as (first, second), tasks() as group:
+
+        async def send_at_every_moment() -> None:
+            for number, message in enumerate(messages):
+                for _ in range(number // MOMENTS):
+                    await checkpoint()
+                await first.send(message)
+
+        group.start_soon(send_at_every_moment)
+        for turn in range(4 * len(messages)):
+            if len(received) == len(sent):
+                break
             with CancelScope() as scope:
-                async with create_task_group() as group:
-
-                    async def send_late(message: bytes = message, late: int = late) -> None:
-                        with CancelScope(shield=True):
-                            for _ in range(late):
-                                await checkpoint()
-                            await first.send(message)
-
-                    group.start_soon(send_late)
-                    group.start_soon(cancel_in, scope, early)
-                    received += await second.receive()
-                    group.cancel_scope.cancel()
-            sent += message
+                group.start_soon(cancel_in, scope, turn % MOMENTS)
+                received += await second.receive()
         with waits_for(lambda: f"the rest ({len(received)} of {len(sent)} bytes are there)"):
             while len(received) < len(sent):
                 received += await some(second)
-        expect_same(received, sent, "what all of them have received")
+    expect_same(bytes(received), sent, "what all of them have received")
 
 
 @_check(
