@@ -16,6 +16,8 @@ from harness.pytest_plugin import options
 
 ROOT = Path(__file__).parent.parent
 OWN_BACKEND = re.compile(r"^def anyio_backend\(", re.MULTILINE)
+#: In a file of its own: it has no other test's names, and no other fixture holds its event loop.
+OF_ITS_OWN = re.compile(r"^from harness\.conformance import", re.MULTILINE)
 HOOK = re.compile(r"^def pytest_harness_", re.MULTILINE)
 
 
@@ -27,9 +29,11 @@ def test_the_guides_snippets_run(pytester: pytest.Pytester, run_pytest: RunPytes
     pytest.importorskip("hypothesis")
     parts = [part for part in snippets("docs/guide.md") if not OWN_BACKEND.search(part)]
     hooks = [part for part in parts if HOOK.search(part)]
-    tests = [part for part in parts if not HOOK.search(part)]
+    apart = [part for part in parts if OF_ITS_OWN.search(part)]
+    tests = [part for part in parts if not HOOK.search(part) and part not in apart]
     assert len(hooks) == 2
-    pytester.makepyfile("\n".join(tests))
+    assert len(apart) == 1
+    pytester.makepyfile("\n".join(tests), test_apart=apart[0])
     pytester.makeconftest("\n".join(hooks))
     result = run_pytest("-W", "error", mode="autoload")
     assert result.ret == 0
