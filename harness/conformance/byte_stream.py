@@ -19,13 +19,10 @@ from anyio import (
     CancelScope,
     ClosedResourceError,
     EndOfStream,
-    TypedAttributeLookupError,
-    TypedAttributeSet,
     aclose_forcefully,
     create_task_group,
     current_time,
     move_on_after,
-    typed_attribute,
 )
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.lowlevel import checkpoint
@@ -41,6 +38,7 @@ from .contract import (
     Waiting,
     each_of,
     expect,
+    expect_attributes,
     in_words,
     raises,
     shown,
@@ -792,10 +790,6 @@ async def cancelled_operations_do_not_keep_it_open(make: Streams) -> None:
 # Attributes
 
 
-class _Unknown(TypedAttributeSet):
-    attribute: str = typed_attribute()
-
-
 @_check(
     "extra(attribute, default): the value of the attribute; raises TypedAttributeLookupError if it "
     "was not found and no default value was given",
@@ -806,22 +800,7 @@ async def typed_attributes(make: Streams) -> None:
     """Each that is listed has a value; the addresses of both sides fit together."""
     async with make() as (first, second):
         for stream in (first, second):
-            listed: dict[Any, Callable[[], Any]] = {**stream.extra_attributes}
-            for attribute, value in listed.items():
-                try:
-                    value()
-                except KeyError:
-                    continue  # listed, and not there: `extra` then gives the default
-                stream.extra(attribute)
-            default = object()
-            found = stream.extra(_Unknown.attribute, default)
-            expect(found is default, "extra(unknown, default) is the default", shown(found))
-            try:
-                found = stream.extra(_Unknown.attribute)
-            except TypedAttributeLookupError:
-                continue
-            expected = "extra(unknown) raises TypedAttributeLookupError"
-            raise PromiseBroken(expected, f"it returned {shown(found)}")
+            expect_attributes(stream)
         for here, there in ((first, second), (second, first)):
             local = here.extra(SocketAttribute.local_address, None)
             remote = there.extra(SocketAttribute.remote_address, None)

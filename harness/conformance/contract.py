@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
+    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
     suppress,
@@ -20,14 +21,21 @@ from unittest import SkipTest
 from anyio import (
     CancelScope,
     Event,
+    TypedAttributeLookupError,
+    TypedAttributeProvider,
+    TypedAttributeSet,
     aclose_forcefully,
     create_task_group,
     get_cancelled_exc_class,
+    get_running_tasks,
     move_on_after,
     sleep_forever,
+    typed_attribute,
 )
 from anyio.abc import AsyncResource, TaskGroup
+from anyio.lowlevel import checkpoint
 
+from ..descriptors import open_descriptors
 from ..diagnostics import LoopView, format_tasks, innermost_project_line
 from ..diagnostics.stacks import place_of
 from ..settling import settle
@@ -38,9 +46,13 @@ if sys.version_info < (3, 11):
 
 T = TypeVar("T")
 Resource = TypeVar("Resource", bound=AsyncResource)
+Kind = TypeVar("Kind", bound="Check[Any]")
 
 #: Makes two streams that are connected to one another, new ones at each call.
 MakePair = Callable[[], Awaitable[tuple[Resource, Resource]]]
+
+#: How often a check looks whether something has gone, and lets everything else run in between.
+LOOKS = 20
 
 #: Seconds that a check may take, if nothing else is said. Long, since it is only for what hangs.
 TIMEOUT = 60.0
@@ -322,25 +334,36 @@ class _Bound:
             await self._abandon()
 
 
-class Checks(Generic[Resource]):
-    """The checks of one kind of stream, in order. Its call is a decorator that makes one more."""
+class CheckList(Generic[T, Kind]):
+    """The checks of one kind of thing, in order. Its call is a decorator that makes one more.
 
-    def __init__(self) -> None:
-        self.all: tuple[PairCheck[Resource], ...] = ()
+    :param kind: the class of the checks
+    """
+
+    def __init__(self, kind: Callable[..., Kind]) -> None:
+        self._kind = kind
+        self.all: tuple[Kind, ...] = ()
 
     def __call__(
-        self, promise: str, source: str, *, symmetric: bool = False
-    ) -> Callable[[Callable[[Pairs[Resource]], Awaitable[None]]], PairCheck[Resource]]:
-        def made(function: Callable[[Pairs[Resource]], Awaitable[None]]) -> PairCheck[Resource]:
-            check = PairCheck(function, promise=promise, source=source, symmetric=symmetric)
+        self, promise: str, source: str, **options: bool
+    ) -> Callable[[Callable[[T], Awaitable[None]]], Kind]:
+        def made(function: Callable[[T], Awaitable[None]]) -> Kind:
+            check = self._kind(function, promise=promise, source=source, **options)
             self.all += (check,)
             return check
 
         return made
 
 
+class Checks(CheckList[Pairs[Resource], PairCheck[Resource]]):
+    """The checks of one kind of stream."""
+
+    def __init__(self) -> None:
+        super().__init__(PairCheck)
+
+
 async def each_of(
-    checks: tuple[Any, ...], subject: object, **options: Any
+    checks: tuple[Any, ...], *subject: object, **options: Any
 ) -> tuple[tuple[Any, SkipTest], ...]:
     """Run all the checks; raise what was broken, if anything; return what could not be checked.
 
@@ -351,7 +374,7 @@ async def each_of(
     skipped: list[tuple[Any, SkipTest]] = []
     for check in checks:
         try:
-            await check(subject, **options)
+            await check(*subject, **options)
         except PromiseBroken as exc:
             broken.append(exc)
         except SkipTest as exc:
@@ -365,11 +388,9 @@ async def each_of(
     return tuple(skipped)
 
 
-def checked_maker(make: object, name: str) -> None:
+def checked_maker(make: object, name: str, returns: str = "two streams") -> None:
     if not callable(make):
-        raise TypeError(
-            f"{name} has to be an async callable that returns two streams, not {make!r}"
-        )
+        raise TypeError(f"{name} has to be an async callable that returns {returns}, not {make!r}")
 
 
 async def made_pair(make: MakePair[Resource], name: str) -> tuple[Resource, Resource]:
@@ -546,6 +567,63 @@ async def tasks() -> AsyncIterator[TaskGroup]:
     async with create_task_group() as group:
         yield group
         group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def closed_at_the_end(*resources: AsyncResource) -> AsyncIterator[None]:
+    """Close each of them forcefully when the block ends, the first one first."""
+    async with AsyncExitStack() as stack:
+        for resource in reversed(resources):
+            stack.push_async_callback(aclose_forcefully, resource)
+        yield
+
+
+@asynccontextmanager
+async def leaving_nothing(what: str) -> AsyncIterator[None]:
+    """Expect that no descriptor is open and no task runs after the block that was not before it.
+
+    :param what: what the block does, in words: ``"a cancelled connect()"``
+    """
+    __tracebackhide__ = True
+    await settle()
+    descriptors = open_descriptors()
+    before = {task.id for task in get_running_tasks()}
+    yield
+    for _ in range(LOOKS):  # the other side may learn of the end a little later
+        await settle()
+        opened = open_descriptors().items() - descriptors.items()
+        started = [task.name for task in get_running_tasks() if task.id not in before]
+        if not opened and not started:
+            return
+        await checkpoint()
+    left = [f"descriptor {number}" for number, _ in sorted(opened)]
+    left += [f"task {name!r}" for name in started]
+    raise PromiseBroken(f"nothing is left after {what}", f"there is still {', '.join(left)}")
+
+
+class _Unknown(TypedAttributeSet):
+    attribute: str = typed_attribute()
+
+
+def expect_attributes(provider: TypedAttributeProvider) -> None:
+    """Expect that each attribute that is listed has a value, and that an unknown one has none."""
+    __tracebackhide__ = True
+    listed: dict[Any, Callable[[], Any]] = {**provider.extra_attributes}
+    for attribute, value in listed.items():
+        try:
+            value()
+        except KeyError:
+            continue  # listed, and not there: `extra` then gives the default
+        provider.extra(attribute)
+    default = object()
+    found = provider.extra(_Unknown.attribute, default)
+    expect(found is default, "extra(unknown, default) is the default", shown(found))
+    try:
+        found = provider.extra(_Unknown.attribute)
+    except TypedAttributeLookupError:
+        return
+    expected = "extra(unknown) raises TypedAttributeLookupError"
+    raise PromiseBroken(expected, f"it returned {shown(found)}")
 
 
 def in_words(kinds: type[Exception] | tuple[type[Exception], ...]) -> str:
