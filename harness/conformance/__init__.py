@@ -5,11 +5,14 @@ from __future__ import annotations
 from .byte_stream import byte_stream_checks, check_byte_stream
 from .contract import PromiseBroken
 from .half_close import check_half_closeable, half_close_checks
+from .object_stream import check_object_stream, object_stream_checks
 
 __all__ = [
     "PromiseBroken",
     "byte_stream_checks",
     "check_byte_stream",
     "check_half_closeable",
+    "check_object_stream",
     "half_close_checks",
+    "object_stream_checks",
 ]

@@ -359,7 +359,7 @@ class Checks(CheckList[Pairs[Resource], PairCheck[Resource]]):
     """The checks of one kind of stream."""
 
     def __init__(self) -> None:
-        super().__init__(PairCheck)
+        super().__init__(PairCheck[Resource])
 
 
 async def each_of(
@@ -589,15 +589,16 @@ async def leaving_nothing(what: str) -> AsyncIterator[None]:
     descriptors = open_descriptors()
     before = {task.id for task in get_running_tasks()}
     yield
+    left: list[str] = []
     for _ in range(LOOKS):  # the other side may learn of the end a little later
         await settle()
         opened = open_descriptors().items() - descriptors.items()
-        started = [task.name for task in get_running_tasks() if task.id not in before]
-        if not opened and not started:
+        started = [task for task in get_running_tasks() if task.id not in before]
+        left = [f"descriptor {number}" for number, _ in sorted(opened)]
+        left += [f"task {task.name!r}" for task in started]
+        if not left:
             return
         await checkpoint()
-    left = [f"descriptor {number}" for number, _ in sorted(opened)]
-    left += [f"task {name!r}" for name in started]
     raise PromiseBroken(f"nothing is left after {what}", f"there is still {', '.join(left)}")
 
 
