@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .byte_stream import byte_stream_checks, check_byte_stream
 from .contract import PromiseBroken
+from .datagram import check_datagram_socket, datagram_checks
 from .half_close import check_half_closeable, half_close_checks
 from .object_stream import check_object_stream, object_stream_checks
 
@@ -11,8 +12,10 @@ __all__ = [
     "PromiseBroken",
     "byte_stream_checks",
     "check_byte_stream",
+    "check_datagram_socket",
     "check_half_closeable",
     "check_object_stream",
+    "datagram_checks",
     "half_close_checks",
     "object_stream_checks",
 ]

@@ -509,12 +509,20 @@ class Waiting(Generic[T]):
 
     @classmethod
     async def begin(
-        cls, group: TaskGroup, call: Callable[[], Awaitable[T]], what: str
+        cls,
+        group: TaskGroup,
+        call: Callable[[], Awaitable[T]],
+        what: str,
+        *,
+        turns: int | None = None,
     ) -> Waiting[T]:
-        """Start it, and return when every other task is blocked."""
+        """Start it, and return when every other task is blocked.
+
+        :param turns: return after so many turns of the event loop, whatever still runs
+        """
         waiting = cls(call, what)
         group.start_soon(waiting._run, name=what)
-        await settle()
+        await settle(turns=turns)
         return waiting
 
     async def _run(self) -> None:
