@@ -54,6 +54,10 @@ MakePair = Callable[[], Awaitable[tuple[Resource, Resource]]]
 #: How often a check looks whether something has gone, and lets everything else run in between.
 LOOKS = 20
 
+#: How often an operation is tried until another task has had a turn during one of them. Once need
+#: not be enough: trio runs the tasks of one turn in any order.
+TRIES = 24
+
 #: Seconds that a check may take, if nothing else is said. Long, since it is only for what hangs.
 TIMEOUT = 60.0
 

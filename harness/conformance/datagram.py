@@ -37,6 +37,7 @@ from ..settling import settle
 from .byte_stream import MOMENTS
 from .contract import (
     TIMEOUT,
+    TRIES,
     Check,
     CheckList,
     MakePair,
@@ -377,7 +378,7 @@ async def operations_are_checkpoints(make: Sides) -> None:
 
         group.start_soon(count)
         gained = {"send()": 0, "receive() with a datagram there": 0}
-        for _ in range(MOMENTS):
+        for _ in range(TRIES):
             for name, operation in (
                 ("send()", functools.partial(first.send, b"x")),
                 ("receive() with a datagram there", second.receive),
@@ -388,9 +389,9 @@ async def operations_are_checkpoints(make: Sides) -> None:
                 gained[name] += turns - before
         for name, total in gained.items():
             expect(
-                total >= MOMENTS // 2,
-                f"another task runs during {MOMENTS} {name}",
-                f"it had {total} turns",
+                total > 0,
+                f"another task runs during {TRIES} {name}",
+                "it had no turn",
             )
 
 
