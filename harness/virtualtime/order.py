@@ -53,7 +53,7 @@ class Order:
     def begin(self) -> None:
         """Called in the event loop."""
         if current_library() == "trio":
-            self._undo = _seeded_trio()
+            self._undo = _seeded_trio(self)
             return
         hook = _hook_of_scopes()
         hook.listen(self)
@@ -113,7 +113,7 @@ def _hook_of_scopes() -> Hook[Order]:
     return _scopes
 
 
-def _seeded_trio() -> Callable[[], object]:
+def _seeded_trio(order: Order) -> Callable[[], object]:
     """Have trio shuffle its tasks in the same way every time, as it does for Hypothesis.
 
     ``trio/_core/_run.py``, ``_hypothesis_plugin_setup`` and ``unrolled_run``.
@@ -121,11 +121,32 @@ def _seeded_trio() -> Callable[[], object]:
     scheduler: Any = sys.modules["trio._core._run"]
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
     state = scheduler._r.getstate()
+    hook = _hook_of_shuffle(scheduler._r)
+    hook.listen(order)
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(SEED)
 
     def undo() -> None:
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before
+        hook.leave(order)
         scheduler._r.setstate(state)
 
     return undo
+
+
+def _shuffle(original: Callable[..., Any], hook: Hook[Order]) -> Callable[..., Any]:
+    def shuffle(batch: list[Any]) -> None:
+        if len(batch) > 1:  # of most turns it is 1, for which it would take as long as for 2
+            original(batch)
+
+    return shuffle
+
+
+_shuffles: Hook[Order] | None = None
+
+
+def _hook_of_shuffle(random: object) -> Hook[Order]:
+    global _shuffles
+    if _shuffles is None:
+        _shuffles = Hook(random, "shuffle", _shuffle)
+    return _shuffles

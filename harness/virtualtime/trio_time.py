@@ -20,16 +20,21 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from .contract import Timeline
 
+#: Real seconds until a timer that no real time will reach; longer than trio waits for sockets.
+FOR_EVER = 999999999
+
 
 class TrioTime(Timeline):
     """The time of one trio run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock: MockClock = MockClock(autojump_threshold=0)
+        self.clock: MockClock = _clock()
         self.clock._autojump = self._pass_time  # type: ignore[method-assign]
         self._waker: Any = None
         self._token: Any = None
+        #: trio's heap of deadlines (``trio/_core/_run.py``, ``Runner.deadlines``)
+        self._deadlines: Any = None
 
     def now(self) -> float:
         return self.clock.current_time()
@@ -43,8 +48,11 @@ class TrioTime(Timeline):
             self.follow()
 
     def deadline(self) -> float:
+        if self._deadlines is None:
+            self._deadlines = GLOBAL_RUN_CONTEXT.runner.deadlines
         # `current_statistics()` has it as a difference, which is not exact.
-        return float(_deadlines().next_deadline())
+        deadline: float = self._deadlines.next_deadline()
+        return deadline
 
     @property
     def rate(self) -> float:
@@ -112,6 +120,24 @@ class _Waker(trio.abc.Instrument):
         self._time.resume()
 
 
-def _deadlines() -> Any:
-    """trio's heap of deadlines (``trio/_core/_run.py``, ``Runner.deadlines``)."""
-    return GLOBAL_RUN_CONTEXT.runner.deadlines
+def _clock() -> MockClock:
+    """A clock that does not ask for the real time as long as its rate is 0.
+
+    trio asks it half a dozen times for each sleep.
+    """
+    clock: Any = MockClock(autojump_threshold=0)
+    current_time, deadline_to_sleep_time = clock.current_time, clock.deadline_to_sleep_time
+
+    def current_time_at_rate() -> float:
+        now: float = current_time() if clock._rate else clock._virtual_base
+        return now
+
+    def sleep_time_at_rate(deadline: float) -> float:
+        if clock._rate:
+            seconds: float = deadline_to_sleep_time(deadline)
+            return seconds
+        return 0 if deadline <= clock._virtual_base else FOR_EVER
+
+    clock.current_time, clock.deadline_to_sleep_time = current_time_at_rate, sleep_time_at_rate
+    made: MockClock = clock
+    return made

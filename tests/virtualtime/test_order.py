@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -89,3 +91,10 @@ def test_the_same_seed_gives_the_same_steps(backend: str):
         assert trace(backend, seed) == first, f"seed {seed}"
         different.add(tuple(first))
     assert len(different) > SEEDS / 2
+
+
+def test_trios_scheduler_is_its_own_again() -> None:
+    trio_run: Any = importlib.import_module("trio._core._run")
+    trace("trio", 0)
+    assert "shuffle" not in vars(trio_run._r)
+    assert not trio_run._ALLOW_DETERMINISTIC_SCHEDULING
