@@ -16,6 +16,7 @@ import asyncio
 import functools
 import heapq
 import itertools
+import logging
 import math
 import select
 import socket
@@ -74,6 +75,9 @@ OUTWARD = (
 )
 
 
+_logger = logging.getLogger("asyncio")
+
+
 class LoopTime(Timeline):
     """The time of one loop, what is ready in it, and what is due when."""
 
@@ -102,6 +106,10 @@ class LoopTime(Timeline):
         self.closed: bool = False
         self.thread_id: int | None = None
         self.debug: bool = False
+        #: real seconds
+        self.slow_callback_duration: float = math.inf
+        #: handles of ours are being run, and not those of the loop below
+        self.turning: bool = False
         self._loop: Any = None
         self._call_below: Callable[..., Any] = _nothing
         self._call_below_from_thread: Callable[..., Any] = _nothing
@@ -221,6 +229,7 @@ class LoopTime(Timeline):
     def _turn(self) -> None:
         """Called by the loop below."""
         asleep = False
+        self.turning = True
         try:
             if self.outward:
                 if self._run_turn():
@@ -243,7 +252,7 @@ class LoopTime(Timeline):
                     return
         finally:
             # Ctrl-C may be on its way through here.
-            self.called = False
+            self.called = self.turning = False
             if not asleep or self.ready or self.incoming:
                 self.ask()
 
@@ -258,13 +267,29 @@ class LoopTime(Timeline):
         if not count:
             return False
         self._turns += 1
-        for _ in range(count):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        if self.debug:
+            self._run_measured(count)
+        else:
+            for _ in range(count):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
         if self._settling:
             self._settled(lambda until: until <= self._turns, False)
         return True
+
+    def _run_measured(self, count: int) -> None:
+        """Run so many handles, and tell of those that block the loop, as asyncio and uvloop do."""
+        for _ in range(count):
+            handle = self.ready.popleft()
+            if handle._cancelled:
+                continue
+            begin = time.perf_counter()
+            handle._run()
+            seconds = time.perf_counter() - begin
+            if seconds >= self.slow_callback_duration:
+                what = asyncio.base_events._format_handle(handle)  # type: ignore[attr-defined]
+                _logger.warning("Executing %s took %.3f seconds", what, seconds)
 
     def _fall_due(self) -> None:
         """Put the timers whose time has come behind what is ready."""
@@ -349,6 +374,23 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
 
     def time(self) -> float:
         return self._virtual.now()
+
+    @property
+    def slow_callback_duration(self) -> float:
+        """Real seconds. The loop below sees only whole turns, which count for nothing."""
+        virtual = self._virtual
+        is_below = virtual.thread_id is not None and not virtual.turning
+        return math.inf if is_below else virtual.slow_callback_duration
+
+    @slow_callback_duration.setter
+    def slow_callback_duration(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, seconds: float
+    ) -> None:
+        self._virtual.slow_callback_duration = seconds
+
+    def set_debug(self, enabled: bool) -> None:
+        self._below.set_debug(enabled)
+        self._virtual.debug = enabled
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -552,6 +594,8 @@ def virtual_loop(loop: asyncio.AbstractEventLoop, virtual: LoopTime) -> asyncio.
         # AnyIO and others tell uvloop by the module of the loop's class.
         namespace = {"__module__": below.__module__, "__doc__": VirtualTimeLoop.__doc__}
         _classes[below] = type(f"Virtual{below.__name__}", (VirtualTimeLoop, below), namespace)
+    virtual.slow_callback_duration = getattr(loop, "slow_callback_duration", math.inf)
+    loop.slow_callback_duration = math.inf  # uvloop looks at it in C
     loop.__class__ = _classes[below]
     loop._virtual = virtual  # type: ignore[attr-defined]
     loop._below = super(VirtualTimeLoop, loop)  # type: ignore[attr-defined]
