@@ -106,6 +106,8 @@ class LoopTime(Timeline):
         self.closed: bool = False
         self.thread_id: int | None = None
         self.debug: bool = False
+        #: the loop below calls our `getaddrinfo` for all names
+        self.looks_up_by_us: bool = False
         #: real seconds
         self.slow_callback_duration: float = math.inf
         #: handles of ours are being run, and not those of the loop below
@@ -121,6 +123,7 @@ class LoopTime(Timeline):
         """Be the time of ``loop``."""
         self._loop = loop
         below = loop._below
+        self.looks_up_by_us = isinstance(loop, asyncio.BaseEventLoop)
         context = Context()  # one for all turns: making one for each would cost more than the turn
         self._call_below = functools.partial(below.call_soon, self._turn, context=context)
         self._call_below_from_thread = functools.partial(
@@ -484,21 +487,47 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         connect = self._below.create_connection
         self._virtual.sockets_may_change()
-        if host is None or _is_address(host):
+        if self._virtual.looks_up_by_us or host is None:
             return await connect(protocol_factory, host, port, **options)
         # uvloop looks names up in C; the time has to be held for that, and not for the handshake.
+        family = _family_of(host)
+        if family is not None:
+            options = await self._with_local_address(options, family)
+            return await connect(protocol_factory, host, port, **options)
         found = await self.getaddrinfo(
             host, port, family=options.get("family", 0), type=socket.SOCK_STREAM
         )
         if options.get("ssl") and options.get("server_hostname") is None:
             options["server_hostname"] = host
-        for number, (*_, address) in enumerate(found, 1):
+        for number, (family, *_, address) in enumerate(found, 1):
+            given = await self._with_local_address(options, family)
             try:
-                return await connect(protocol_factory, address[0], port, **options)
+                return await connect(protocol_factory, address[0], port, **given)
             except OSError:
                 if number == len(found):
                     raise
         return await connect(protocol_factory, host, port, **options)
+
+    async def _with_local_address(self, options: dict[str, Any], family: int) -> dict[str, Any]:
+        """``options`` with an address where ``local_addr`` has a name."""
+        local = options.get("local_addr")
+        if local is None or _family_of(local[0]) is not None:
+            return options
+        found = await self.getaddrinfo(*local, family=family, type=socket.SOCK_STREAM)
+        return {**options, "local_addr": found[0][-1][:2]}
+
+    async def create_server(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        # uvloop looks addresses up in C, too. There is nothing in it that goes by a timer.
+        with self._in_flight(f"create_server(..., {host!r}, {port!r})"):
+            return await self._below.create_server(protocol_factory, host, port, **options)
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Any, *args: Any, **options: Any
+    ) -> Any:
+        with self._in_flight("create_datagram_endpoint()"):
+            return await self._below.create_datagram_endpoint(protocol_factory, *args, **options)
 
     async def subprocess_exec(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
         return await self._hold_process(
@@ -558,12 +587,13 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self._virtual.close()
 
 
-def _is_address(host: Any) -> bool:
+def _family_of(host: Any) -> int | None:
+    """That of an address; nothing if it is a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         with suppress(OSError, TypeError):
             socket.inet_pton(family, host)
-            return True
-    return False
+            return family
+    return None
 
 
 def _nothing(*args: Any, **options: Any) -> None:
