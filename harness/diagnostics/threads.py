@@ -11,10 +11,10 @@ from typing import Any
 from .connections import fold_alike
 from .stacks import MACHINERY, format_frames, is_machinery, is_user_code, line_of, shorten
 
+EXECUTOR = "concurrent.futures.thread"
+
 #: Modules whose threads belong to a pool: they wait for the next thing to do.
-POOLS = frozenset(
-    {"concurrent.futures.thread", "anyio._backends._asyncio", "trio._core._thread_cache"}
-)
+POOLS = frozenset({EXECUTOR, "anyio._backends._asyncio", "trio._core._thread_cache"})
 
 
 def format_threads(
@@ -117,6 +117,26 @@ def first_inside_pytest(inmost: FrameType) -> FrameType:
 def is_of_pool(thread: threading.Thread) -> bool:
     """Whether it belongs to a pool."""
     return _module_of_thread(thread) in POOLS
+
+
+def is_busy_in_executor(thread: threading.Thread) -> bool:
+    """Whether it belongs to a ``ThreadPoolExecutor`` and has something to do.
+
+    Idle is one that waits, in ``_worker``, for its queue, which has nothing in it either
+    (``concurrent/futures/thread.py``).
+    """
+    inmost = sys._current_frames().get(thread.ident or 0)
+    if inmost is None or _module_of_thread(thread) != EXECUTOR:
+        return False
+    if inmost.f_code.co_name != "_worker" or _module_of(inmost) != EXECUTOR:
+        return True
+    variables = inmost.f_locals
+    return variables.get("work_item") is not None or not variables["work_queue"].empty()
+
+
+def is_portal(thread: threading.Thread) -> bool:
+    """Whether an event loop of ``anyio.from_thread.start_blocking_portal`` runs in it."""
+    return _module_of_thread(thread) == "anyio.from_thread"
 
 
 def is_machinery_thread(thread: threading.Thread) -> bool:
