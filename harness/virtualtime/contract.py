@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -14,15 +16,19 @@ class Hold:
     """Something real that is in flight: as long as it is, virtual time stands still.
 
     :ivar what: in words
+    :ivar pid: the number of the process that is in flight, if it is one
     """
 
-    __slots__ = ("_timeline", "suspended", "what")
+    __slots__ = ("_timeline", "pid", "suspended", "unsure_since", "what")
 
-    def __init__(self, timeline: Timeline, what: str) -> None:
+    def __init__(self, timeline: Timeline, what: str, pid: int | None = None) -> None:
         self._timeline: Timeline = timeline
         self.what: str = what
+        self.pid: int | None = pid
         #: what it waits for is for the loop itself to do
         self.suspended: Callable[[], bool] | None = None
+        #: since when, in real time, it may as well never end; see `Timeline._awaits_deadline`
+        self.unsure_since: float | None = None
 
     def __enter__(self) -> Hold:
         self._timeline.holds[self] = None
@@ -54,7 +60,8 @@ class Timeline(abc.ABC):
         #: whether something that does not hold the time may still call into the loop
         self.may_be_called: Callable[[], bool] = bool
         self._seen_outside: list[str] = []
-        self.has_to_look_again: bool = False
+        #: real seconds after which to look again; infinite if whatever ends will say so
+        self.look_again_in: float = math.inf
         #: there may be new sockets, or there are some that lead out: `outside` has to be asked
         self.may_lead_out: bool = False
         #: to be called after every jump
@@ -113,17 +120,43 @@ class Timeline(abc.ABC):
         return holds + self._seen_outside
 
     def is_held(self) -> bool:
-        self.has_to_look_again = False
-        if self.holds and any(hold.is_active() for hold in list(self.holds)):
+        """Whether something real keeps the time from going on."""
+        self.look_again_in = math.inf
+        if any(hold.unsure_since is None and hold.is_active() for hold in list(self.holds)):
             return True
         self._seen_outside = self.outside() if self.may_lead_out else []
-        self.has_to_look_again = bool(self._seen_outside)
-        return self.has_to_look_again
+        unsure = [hold for hold in list(self.holds) if hold.is_active()]
+        if unsure:
+            # One of the connections may lead to the process that is unsure.
+            return self._awaits_deadline(unsure)
+        if self._seen_outside:
+            self.look_again_in = self.LOOK_AGAIN
+        return bool(self._seen_outside)
+
+    def _awaits_deadline(self, unsure: list[Hold]) -> bool:
+        """Whether the next timer has to wait for what may never end.
+
+        A process that was asked to end may take its time, or not do so at all, and what becomes of
+        it then is up to a timer. That would never fall due if the process held the time for good,
+        and at once if it did not hold it. So until the next timer, as much real time goes by as
+        virtual time will.
+        """
+        since = [hold.unsure_since for hold in unsure]
+        if self.autojump and None not in since:  # other threads may start and kill processes
+            now = time.perf_counter()
+            rest = max(filter(None, since)) + (self.deadline() - self.now()) - now
+            if rest <= 0:
+                for hold in unsure:
+                    hold.unsure_since = now
+                return False
+            self.look_again_in = min(rest, self.LOOK_AGAIN)
+        return True
 
     def is_deadlocked(self) -> bool:
         """Whether nobody can change anything any more, given that all is blocked and not held."""
-        self.has_to_look_again = self.on_deadlock is not None and self.may_be_called()
-        return self.on_deadlock is not None and not self.has_to_look_again
+        may_be_called = self.on_deadlock is not None and self.may_be_called()
+        self.look_again_in = self.LOOK_AGAIN if may_be_called else math.inf
+        return self.on_deadlock is not None and not may_be_called
 
     def deadlock(self) -> None:
         """Say so, the first time."""

@@ -320,16 +320,15 @@ class LoopTime(Timeline):
             self._wake_in(max(0.0, deadline - self.now()) / self._rate)
             return False
         if (self.holds or self.may_lead_out) and self.is_held():
-            if self.has_to_look_again:
-                self._wake_in(self.LOOK_AGAIN)
+            self._look_again()
             return False
         if self.autojump and deadline < math.inf:
             self.jump_to(deadline)
             return True
         if self.is_deadlocked():
             self.deadlock()
-        elif self.has_to_look_again:
-            self._wake_in(self.LOOK_AGAIN)
+        else:
+            self._look_again()
         return bool(self.ready or self.incoming)
 
     def _is_busy_below(self) -> bool:
@@ -350,6 +349,10 @@ class LoopTime(Timeline):
                 self._settling.append((future, until))
             elif not future.done():
                 future.set_result(result)
+
+    def _look_again(self) -> None:
+        if self.look_again_in < math.inf:
+            self._wake_in(self.look_again_in)
 
     def _wake_in(self, seconds: float) -> None:
         """Look again after so many seconds of real time."""
@@ -553,7 +556,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
             hold.release()
             raise
         transport: Any = made[0]
-        hold.what = f"process {transport.get_pid()}: {in_words(args)}"
+        hold.pid = transport.get_pid()
+        hold.what = f"process {hold.pid}: {in_words(args)}"
         # Not before the loop knows of its end: what waits for that must be first to run then.
         hold.suspended = lambda: transport.get_returncode() is not None
         return made

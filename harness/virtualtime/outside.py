@@ -7,6 +7,9 @@ work in flight, as long as it may still send.
 Nothing tells which descriptors an event loop has - uvloop's are made in C - so the process is
 searched for them, but only after a socket may have been made. What was open before the loop began
 is not the loop's, and neither is a socket that blocks or one that another thread has made.
+
+An attempt to connect that is not answered yet leads out as well, unless it waits for a listening
+socket of this loop. Nobody may ever answer it, so it may never end (`Hold.unsure_since`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import os
 import select
 import socket
 import struct
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,14 +29,22 @@ from typing import Any
 
 from ..descriptors import Identity, open_sockets
 from ..hooks import Hook
-from .contract import Timeline
+from .contract import Hold, Timeline
 
 _ANY_HOST = ("0.0.0.0", "::")
 
 CONNECTED = "connected"
+CONNECTING = "connecting"
 LISTENING = "listening"
+#: A listening socket that answers nobody, since too many wait to be accepted.
+FULL = "full"
 #: It only keeps an address, or is about to connect.
 UNCONNECTED = "unconnected"
+
+#: Linux, ``struct tcp_info``: the state at its beginning, and of a listening socket further on how
+#: many wait to be accepted and how many may (``net/ipv4/tcp.c``, ``tcp_get_info``).
+_TCP_INFO = struct.Struct("=B 23x II")
+_TCP_SYN_SENT = 2
 
 
 class Outside:
@@ -45,6 +58,9 @@ class Outside:
         #: descriptors that are known not to lead out
         self._settled: dict[int, Identity] = {}
         self._leading_out: dict[int, _End] = {}
+        #: attempts to connect that nobody in this loop is to answer
+        self._connecting: dict[Identity, _End] = {}
+        self._attempts: dict[Identity, Hold] = {}
         #: whether there is a socket that may still connect
         self._pending = False
 
@@ -69,11 +85,22 @@ class Outside:
         """The connections that lead out of the loop and may still bring something, in words."""
         self._timeline.may_lead_out = False
         self._scan()
+        self._hold_attempts()
         self._timeline.may_lead_out |= bool(self._leading_out) or self._pending
         return [end.in_words() for fd, end in self._leading_out.items() if _may_bring(fd)]
 
+    def _hold_attempts(self) -> None:
+        for attempt in self._attempts.keys() - self._connecting.keys():
+            self._attempts.pop(attempt).release()
+        for attempt in self._connecting.keys() - self._attempts.keys():
+            host, port = self._connecting[attempt].local
+            hold = Hold(self._timeline, f"the attempt to connect from {host}:{port}").__enter__()
+            hold.unsure_since = time.perf_counter()
+            self._attempts[attempt] = hold
+
     def _scan(self) -> None:
         self._leading_out = {}
+        self._connecting = {}
         self._pending = False
         sockets = open_sockets()
         settled, self._settled = self._settled, {}
@@ -91,12 +118,15 @@ class Outside:
         ends = {fd: end for fd in sockets if (end := _end_of(fd)) is not None}
         inside = [end for fd, end in ends.items() if fd not in foreign]
         outside = [end for fd, end in ends.items() if fd in foreign]
+        is_full = any(end.state == FULL for end in inside)
         for fd in ours:
             end = ends.get(fd)
-            if end is None or end.state == LISTENING:
+            if end is None or end.state in (LISTENING, FULL):
                 self._settled[fd] = sockets[fd]
-            elif end.state == UNCONNECTED:
+            elif end.state in (UNCONNECTED, CONNECTING):
                 self._pending = True
+                if end.state == CONNECTING and not is_full:
+                    self._connecting[sockets[fd]] = end
             elif end.leads_to(inside) and not end.leads_to(outside):
                 self._settled[fd] = sockets[fd]
             else:
@@ -116,7 +146,7 @@ class _End:
 
     def leads_to(self, others: list[_End]) -> bool:
         """Whether the other end is, or was accepted by, one of ``others``."""
-        others = [other for other in others if other.state != UNCONNECTED]
+        others = [other for other in others if other.state not in (UNCONNECTED, CONNECTING)]
         if self.family != _UNIX:
             return any(
                 other.local == self.peer
@@ -167,14 +197,24 @@ def _end_of(fd: int) -> _End | None:
         try:
             peer = _address(view.getpeername())
         except OSError:
-            if view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return _End(view.family, local, None, None, LISTENING)
-            return _End(view.family, local, None, None, UNCONNECTED)
+            return _End(view.family, local, None, None, _state_without_peer(view))
         return _End(view.family, local, peer, _pid_of_peer(view), CONNECTED)
     except OSError:
         return None
     finally:
         view.detach()
+
+
+def _state_without_peer(view: socket.socket) -> str:
+    listens = bool(view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    if sys.platform == "linux" and view.family != _UNIX:
+        option = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        state, waiting, at_most = _TCP_INFO.unpack(option)
+        if listens and waiting > at_most:
+            return FULL
+        if state == _TCP_SYN_SENT:
+            return CONNECTING
+    return LISTENING if listens else UNCONNECTED
 
 
 def _address(address: Any) -> Any:

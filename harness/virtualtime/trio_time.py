@@ -85,7 +85,7 @@ class TrioTime(Timeline):
         """Called by trio when every task is blocked."""
         deadline = self.deadline()
         if (self.holds or self.may_lead_out) and self.is_held():
-            self._wait(self.LOOK_AGAIN if self.has_to_look_again else math.inf)
+            self._wait(self.look_again_in)
         elif self.autojump and deadline < math.inf:
             clock = self.clock
             if clock._rate or deadline < clock._virtual_base:
@@ -100,7 +100,7 @@ class TrioTime(Timeline):
             if self.is_deadlocked():
                 # In a task: what it does has to find out which event loop it is in.
                 current_trio_token().run_sync_soon(self.deadlock)
-            self._wait(self.LOOK_AGAIN if self.has_to_look_again else math.inf)
+            self._wait(self.look_again_in)
 
     def _wait(self, seconds: float) -> None:
         """Wait for something real, and think again then."""
