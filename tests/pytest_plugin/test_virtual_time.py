@@ -165,6 +165,29 @@ def test_a_livelock_ends_in_real_time(
     result.stdout.fnmatch_lines(["*did not end within 1 s (harness_timeout)*"])
 
 
+def test_blocking_is_measured_in_real_time(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import time
+        import anyio, pytest
+
+        @pytest.mark.harness(blocking="error", blocking_threshold=3)
+        async def test_sleeps(virtual_clock):
+            for _ in range(10):
+                await anyio.sleep(86400)
+
+        @pytest.mark.harness(blocking="error")
+        async def test_blocks(virtual_clock):
+            time.sleep(0.5)
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*blocked the event loop for *in test_blocks*"])
+
+
 def test_what_holds_the_time_of_a_test_that_hangs(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
