@@ -7,7 +7,6 @@ and only then say what went wrong.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
 from .leaks.places import here
 from .reachable import Reachable
+from .seeds import Seed, checked_seed, fresh
 from .server import (
     NotRaised,
     Server,
@@ -59,7 +59,6 @@ class Harness:
 
     :ivar backend: the name of the backend, such as ``"uvloop"``
     :ivar transport: what servers listen on unless ``serve`` is told otherwise
-    :ivar seed: what the seeds of its proxies follow from
     """
 
     def __init__(
@@ -71,11 +70,11 @@ class Harness:
         grace: float,
         cancel_timeout: float,
         listener: Listener | None,
-        seed: int | str,
+        seed: Seed,
     ) -> None:
         self.backend = backend
-        self.seed: int | str = seed
         self.transport = transport
+        self._seed = seed
         self._factories = transports
         #: made so far, by name: all memory servers of one harness share one network
         self._transports = {transport.name: transport}
@@ -88,6 +87,16 @@ class Harness:
         self._closing = self._closed = False
         self._view = LoopView.here()
         _harnesses.add(self)
+
+    @property
+    def seed(self) -> int | str:
+        """What the seeds of its proxies follow from; for random choices of your own, too.
+
+        In a test, it follows from the run's seed and the test's name, and is the same on every
+        backend. If the test fails and has looked at it, or has made a proxy without a seed of its
+        own, the report says how to have the same one again.
+        """
+        return self._seed.use()
 
     @property
     def task_group(self) -> TaskGroup:
@@ -250,8 +259,8 @@ class Harness:
         from .faults.proxy import Proxy
 
         self._check_open("make a proxy")
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):
-            raise TypeError(f"seed must be an int or a string, not {seed!r}")
+        if seed is not None:
+            checked_seed(seed)
         way = self._upstream(upstream)
         endpoint = await way.listen()
         try:
@@ -439,7 +448,9 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
     :param cancel_timeout: seconds that a cancelled handler may take to stop
     :param backend: the name that ``harness.backend`` shall have; found out by default
     :param transports: what names stand for, here and in ``serve``: name -> factory
-    :param seed: what the seeds of proxies follow from; by default another one each time
+    :param seed: what the seeds of proxies follow from; by default from that of pytest's run and the
+        test or fixture that this is in, and outside of pytest another one each time
+    :raises TypeError: if an argument has a wrong type
     :raises ValueError: for an unknown transport or a negative number
     """
 
@@ -451,9 +462,11 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         cancel_timeout: float = DEFAULT_CANCEL_TIMEOUT,
         backend: str | None = None,
         transports: Mapping[str, TransportFactory] = BUILT_IN,
-        seed: int | str | None = None,
+        seed: int | str | Seed | None = None,
     ) -> None:
-        self._seed = random.getrandbits(32) if seed is None else seed
+        if seed is not None and not isinstance(seed, Seed):
+            seed = Seed(checked_seed(seed))
+        self._seed = seed
         self._transport = make_transport(transport, transports)
         self._factories = transports
         self._grace = checked_grace(grace)
@@ -472,7 +485,7 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
             grace=self._grace,
             cancel_timeout=self._cancel_timeout,
             listener=fixture or self._watch,
-            seed=self._seed,
+            seed=fresh() if self._seed is None else self._seed,
         )
         await self._harness._supervisor.open()
         if self._watch is not None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from . import bodies, forbidden, rivals, run, tracebacks, trio_names, unrun
+from ..seeds import sources
+from . import bodies, forbidden, rivals, run, seeds, tracebacks, trio_names, unrun
 from .clocks import virtual_clock
 from .fixtures import harness, transport
 from .loops import Loops, loops_key
@@ -24,8 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[settings_key] = read_settings(config)
     loops = config.stash[loops_key] = Loops()
     config.pluginmanager.register(loops, "harness-loops")
-    for each in (run, bodies, unrun, rivals, forbidden, tracebacks):
+    for each in (run, bodies, unrun, rivals, forbidden, tracebacks, seeds):
         config.pluginmanager.register(each, each.__name__)
+    source = seeds.SeedSource(config)
+    sources.append(source)
+    config.add_cleanup(lambda: sources.remove(source))
     config.pluginmanager.register(run.RefuseFixtures(), "harness-refuse-fixtures")
     if not rivals.is_loaded(config, "pytest_trio.plugin"):
         config.pluginmanager.register(trio_names, trio_names.__name__)

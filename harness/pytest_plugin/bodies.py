@@ -20,7 +20,8 @@ from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
 from .places import Owner, place_of_function
-from .run import Run, current_run, held_fixtures
+from .run import Run, current_run, fixtures_of, held_fixtures
+from .seeds import begin_fixture
 
 Body = Callable[..., Awaitable[None]]
 
@@ -144,6 +145,7 @@ def _generator_fixture(
             Watch(hears_fixtures_of(config), f"the fixture {fixturedef.argname!r}"),
             lambda: _run_of_step(config).item,
         )
+        begin_fixture(task, fixturedef)
         made_for = _run_of_step(config).item.nodeid
         with _run_of_step(config).step(fixturedef.scope):
             value = await task.start()
@@ -180,7 +182,7 @@ def _said_whose(owner: Owner, fixturedef: pytest.FixtureDef[Any], run: Run) -> I
                 f"from the teardown of the {owner.scope}-scoped fixture {owner.fixture!r} "
                 f"({owner.place}),\nmade for {made_for}"
             )
-            if run.when == "setup" or fixturedef not in _fixtures_of(run.item):
+            if run.when == "setup" or fixturedef not in fixtures_of(run.item):
                 note += f";\n{here} only happens to be where pytest runs it"
             add_note(exc, f"({note})")
         raise raised  # a bare `raise` would bring the old traceback back, on Python 3.10
@@ -237,7 +239,7 @@ def hears_fixtures_of(config: pytest.Config) -> Callable[[object], bool]:
     def hears(fixture: object) -> bool:
         run = current_run(config)
         return run is not None and any(
-            held_fixtures.get(each) is fixture for each in _fixtures_of(run.item)
+            held_fixtures.get(each) is fixture for each in fixtures_of(run.item)
         )
 
     return hears
@@ -256,16 +258,10 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 def check_fixtures(run: Run) -> None:
     """Raise what has happened, since the last test, to the fixtures that this one has so far."""
     __tracebackhide__ = True
-    for each in _fixtures_of(run.item):
+    for each in fixtures_of(run.item):
         task = held_fixtures.get(each)
         if task is not None:
             task.check()
-
-
-def _fixtures_of(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
-    # pytest has no public list of the fixtures that a test has had set up.
-    request: Any = getattr(item, "_request", None)
-    return list(getattr(request, "_fixture_defs", {}).values())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -14,6 +14,7 @@ from ..supervisor import DidNotStop
 from ..transports import Transport, make_transport
 from .ending import end_the_run
 from .options import Marked, Settings, marked, settings_key
+from .seeds import seed_of_test
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -96,4 +97,5 @@ def open_like(
             settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout
         ),
         backend=settings.backend_of(anyio_backend).name,
+        seed=seed_of_test(item, settings),
     )

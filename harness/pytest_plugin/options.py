@@ -13,6 +13,7 @@ from .. import backends as backends_
 from .. import transports as transports_
 from ..backends import Backend
 from ..core import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE
+from ..seeds import draw
 from ..server import checked_grace
 from ..transports import TransportFactory
 from . import hooks
@@ -47,6 +48,12 @@ DEFAULT_BLOCKING_THRESHOLD = 0.1
 
 #: A shorter step than this cannot be told from the machine's own pauses.
 SHORTEST_THRESHOLD = 0.01
+
+#: The seed that is another one in each run.
+RANDOM = "random"
+
+#: Where a worker of pytest-xdist finds the seed of the run.
+WORKER_SEED = "harness_seed"
 
 #: What can be done about something that is found.
 MODES = ("off", "warn", "error")
@@ -95,6 +102,7 @@ class Settings:
     summary: bool = True
     forbid_get_event_loop: bool = False
     virtual_time: bool = False
+    seed: int = 0
     _missing: dict[str, str | None] = field(default_factory=dict)
 
     def backend_of(self, anyio_backend: object) -> Backend:
@@ -144,6 +152,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="seconds that the setup, the body and the teardown of a harness test may take each; "
         f"0 for as long as they like (default: ini harness_timeout, or {DEFAULT_TIMEOUT:g})",
     )
+    group.addoption(
+        "--harness-seed",
+        metavar="SEED",
+        help="the number that all random choices of the harness follow from, in the same way for "
+        f"the same test; or {RANDOM} (default: ini harness_seed, or {RANDOM})",
+    )
     parser.addini(
         "harness_backends",
         type="args",
@@ -191,6 +205,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(DEFAULT_BLOCKING_THRESHOLD),
         help="seconds that one step of the event loop may take where harness_blocking is on "
         f"(default: {DEFAULT_BLOCKING_THRESHOLD:g})",
+    )
+    parser.addini(
+        "harness_seed",
+        default=RANDOM,
+        help="the number that all random choices of the harness follow from, or "
+        f"{RANDOM} (default: {RANDOM})",
     )
     parser.addini(
         "harness_summary",
@@ -268,6 +288,7 @@ def read_settings(config: pytest.Config) -> Settings:
         summary=bool(config.getini("harness_summary")),
         forbid_get_event_loop=bool(config.getini("harness_forbid_get_event_loop")),
         virtual_time=bool(config.getini("harness_virtual_time")),
+        seed=_seed(config),
     )
     if settings.selected_backends.explicit:
         refuse_missing(settings, settings.selected_backends.names)
@@ -385,6 +406,23 @@ def _items(hook: str, added: object) -> Iterable[tuple[str, Any]]:
 def _check_new(hook: str, name: str, known: Mapping[str, object]) -> None:
     if name in known:
         raise pytest.UsageError(f"{hook}: the name {name!r} is taken")
+
+
+def _seed(config: pytest.Config) -> int:
+    worker_input: Mapping[str, Any] = getattr(config, "workerinput", {})
+    if WORKER_SEED in worker_input:
+        return int(worker_input[WORKER_SEED])
+    option = config.getoption("--harness-seed")
+    value = config.getini("harness_seed") if option is None else option
+    if value == RANDOM:
+        return draw()
+    try:
+        return int(value)
+    except ValueError:
+        where = "harness_seed" if option is None else "--harness-seed"
+        raise pytest.UsageError(
+            f"{where}: expected a whole number or {RANDOM!r}, not {value!r}"
+        ) from None
 
 
 def _seconds(config: pytest.Config, ini: str, option: str | None = None) -> float:

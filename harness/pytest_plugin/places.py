@@ -55,6 +55,16 @@ def item_of(request: pytest.FixtureRequest) -> pytest.Item:
     return item
 
 
+def name_without_backend(name: str, backend: str) -> str:
+    """The name or node id of a test with the id of its backend taken out: the same on all."""
+    function, bracket, parameters = name.partition("[")
+    ids = parameters.removesuffix("]")
+    if ids == backend:
+        return function
+    padded = f"-{ids}-".replace(f"-{backend}-", "-", 1)
+    return f"{function}{bracket}{padded[1:-1]}]"
+
+
 def place_of_function(function: Any, config: pytest.Config) -> str:
     """``file:line``, from the root of the project where the file is below it."""
     code = getattr(inspect.unwrap(function), "__code__", None)

@@ -74,6 +74,10 @@ class Run:
         self.not_of_the_test: list[BaseException] = []
         #: if the body is many examples, the arguments of the last one
         self.example: dict[str, Any] | None = None
+        #: whether something of the test follows from its seed
+        self.seeded: bool = False
+        #: how many harnesses, in this example, were given a seed by the run
+        self.seeds_given: int = 0
         #: what is on its way out of the event loop by hand
         self._aside: list[BaseException] = []
 
@@ -266,6 +270,7 @@ class Run:
         """Around one of the many examples that are the body of a test of Hypothesis."""
         __tracebackhide__ = True
         self.example = arguments
+        self.seeds_given = 0
         self.guard.between_examples()
         yield
         self.guard.between_examples()
@@ -320,6 +325,12 @@ class Run:
 
 class LoopBlockedWarning(UserWarning):
     """A step of the event loop took longer than ``harness_blocking_threshold``."""
+
+
+def fixtures_of(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
+    """The fixtures that a test has had set up so far, of which pytest has no public list."""
+    request: Any = getattr(item, "_request", None)
+    return list(getattr(request, "_fixture_defs", {}).values())
 
 
 _guard_key: pytest.StashKey[Guard] = pytest.StashKey()

@@ -9,6 +9,7 @@ import pytest
 
 from .matrix import marker_of_run
 from .options import Settings, settings_key
+from .places import name_without_backend
 from .run import current_run
 
 #: The attribute of a report that carries its cell; pytest-xdist sends a report's attributes along.
@@ -47,17 +48,7 @@ def cell_of(item: pytest.Item) -> Cell | None:
     backend = settings.backend_of(parameters["anyio_backend"]).name
     transport = parameters.get("transport", NO_TRANSPORT)
     transport = getattr(transport, "name", transport)
-    return backend, str(transport), _without(backend, item.nodeid)
-
-
-def _without(backend: str, nodeid: str) -> str:
-    """``nodeid`` with the id of its backend taken out: the same for all backends of a test."""
-    function, bracket, parameters = nodeid.partition("[")
-    names = parameters.removesuffix("]")
-    if names == backend:
-        return function
-    padded = f"-{names}-".replace(f"-{backend}-", "-", 1)
-    return f"{function}{bracket}{padded[1:-1]}]"
+    return backend, str(transport), name_without_backend(item.nodeid, backend)
 
 
 class Summary:
