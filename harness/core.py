@@ -236,6 +236,7 @@ class Harness:
         self,
         upstream: Any,
         *toxics: Toxic,
+        transport: str | Transport | None = None,
         seed: int | str | None = None,
         name: str | None = None,
     ) -> Proxy:
@@ -249,10 +250,15 @@ class Harness:
             test's transport (without TLS)
         :param toxics: act on what the server sends, as ``proxy.add(toxic)`` has it; see
             :meth:`harness.faults.Proxy.add` for more
+        :param transport: what else to listen on, by name or as an object; below TLS, as that of the
+            server is passed through. ``TCPTransport("127.0.0.1", 6379)`` and
+            ``UnixTransport("/run/s")`` are addresses for clients that cannot be told another.
         :param seed: what all its random choices follow from; by default from the run's seed
             (``--harness-seed``), the test's name, and which proxy of the test this is
         :param name: what messages call it
         :raises TypeError: if ``upstream`` cannot be connected to, or a toxic is none
+        :raises ValueError: for an unknown transport
+        :raises OSError: if it cannot listen where it shall
         :raises RuntimeError: after the end of the test
         """
         __tracebackhide__ = True
@@ -262,7 +268,8 @@ class Harness:
         if seed is not None:
             checked_seed(seed)
         way = self._upstream(upstream)
-        endpoint = await way.listen()
+        listen = way.listen if transport is None else self._resolve(transport).carrier.listen
+        endpoint = await listen()
         try:
             proxy = Proxy(
                 self,

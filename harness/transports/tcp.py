@@ -1,8 +1,9 @@
-"""TCP on loopback: an IP literal, a port the kernel chose, no resolver."""
+"""TCP: an IP literal, a port the kernel chose unless somebody insists on one, no resolver."""
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from typing import Any, ClassVar
 
@@ -25,9 +26,10 @@ class TCPEndpoint(Endpoint):
     refuses, the port is simply not kept.
     """
 
-    def __init__(self, family: socket.AddressFamily, host: str) -> None:
+    def __init__(self, family: socket.AddressFamily, host: str, port: int = 0) -> None:
         self._family = family
         self._host = host
+        self._port = port
         self._keeper: socket.socket | None = None
 
     @property
@@ -35,8 +37,8 @@ class TCPEndpoint(Endpoint):
         return (self._host, self._port)
 
     async def open(self) -> TCPEndpoint:
-        keeper = self._bind(0)
-        self._port: int = keeper.getsockname()[1]
+        keeper = self._bind(self._port)
+        self._port = keeper.getsockname()[1]
         try:
             listening = self._bind(self._port)
         except OSError as exc:
@@ -84,22 +86,36 @@ class TCPEndpoint(Endpoint):
 
 
 class TCPTransport(Transport):
-    """``127.0.0.1``, port 0."""
+    """``127.0.0.1`` and a free port; or an address for somebody who cannot be told another.
+
+    :param host: an IP literal, of either version
+    :param port: 0 for a free one. Any other is an :exc:`OSError` at the second listener.
+    """
 
     name: ClassVar[str] = "tcp"
-    family: ClassVar[socket.AddressFamily] = socket.AF_INET
-    host: ClassVar[str] = "127.0.0.1"
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        try:
+            version = ipaddress.ip_address(host).version
+        except ValueError:
+            raise ValueError(f"host has to be an IP address, not {host!r}") from None
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
+            raise ValueError(f"port has to be a number from 0 to 65535, not {port!r}")
+        self.family: socket.AddressFamily = socket.AF_INET if version == 4 else socket.AF_INET6
+        self.host: str = host
+        self.port: int = port
 
     async def listen(self) -> TCPEndpoint:
-        return await TCPEndpoint(self.family, self.host).open()
+        return await TCPEndpoint(self.family, self.host, self.port).open()
 
 
 class TCP6Transport(TCPTransport):
-    """``::1``, port 0. Not in the default set: many containers have no IPv6."""
+    """``::1`` and a free port. Not in the default set: many containers have no IPv6."""
 
     name: ClassVar[str] = "tcp6"
-    family: ClassVar[socket.AddressFamily] = socket.AF_INET6
-    host: ClassVar[str] = "::1"
+
+    def __init__(self, host: str = "::1", port: int = 0) -> None:
+        super().__init__(host, port)
 
     def missing(self) -> str | None:
         try:

@@ -1,10 +1,12 @@
-"""Unix-domain sockets, at a path short enough for every platform."""
+"""Unix-domain sockets, at a path short enough for every platform unless somebody insists on one."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+import stat
 from typing import Any, ClassVar
 
 from anyio import connect_unix
@@ -22,11 +24,19 @@ PURPOSE = "the socket of a server"
 
 
 class UnixEndpoint(Endpoint):
-    """A listening socket in a directory of its own (mode 0700), both removed at the end."""
+    """A listening socket in a directory of its own (mode 0700), both removed at the end.
 
-    def __init__(self) -> None:
-        self._directory = short_directory()
-        self._path = os.path.join(self._directory, SOCKET_NAME)
+    :param path: another place for the socket, which alone is removed
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._directory: str | None = None
+        if path is None:
+            self._directory = short_directory()
+            path = os.path.join(self._directory, SOCKET_NAME)
+        self._path = path
+        #: the file there that is its own
+        self._file: tuple[int, int, int] | None = None
 
     @property
     def address(self) -> str:
@@ -43,9 +53,9 @@ class UnixEndpoint(Endpoint):
     async def listen_again(self) -> None:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)  # what an earlier listener left: a name nobody listens at
+            self._make_way()
             listening.bind(self._path)
+            self._file = file_at(self._path)
             listening.listen(BACKLOG)
             self.listener: Listener[Any] = tolerate_cancelled_futures(
                 await SocketListener.from_socket(listening)
@@ -58,13 +68,43 @@ class UnixEndpoint(Endpoint):
         return tolerate_cancelled_futures(await connect_unix(self._path))
 
     def release(self) -> None:
-        remove_directory(self._directory)
+        if self._directory is not None:
+            remove_directory(self._directory)
+        elif self._file is not None:
+            self._remove_own()
+
+    def _make_way(self) -> None:
+        """Remove what an earlier listener left: a name nobody listens at.
+
+        Raises :exc:`OSError` if something else is at a path that somebody insists on.
+        """
+        self._remove_own()
+        if file_at(self._path) is None:
+            return
+        if not stat.S_ISSOCK(os.lstat(self._path).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is a file, and it is no socket", self._path)
+        if somebody_listens_at(self._path):
+            raise OSError(errno.EADDRINUSE, "somebody else listens there", self._path)
+        os.unlink(self._path)
+
+    def _remove_own(self) -> None:
+        own, self._file = self._file, None
+        if own is not None and file_at(self._path) == own:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
 
 
 class UnixTransport(Transport):
-    """A stream socket in the file system."""
+    """A stream socket in the file system.
+
+    :param path: where; by default, at a fresh path for each listener. With one, the second
+        listener is an :exc:`OSError`.
+    """
 
     name: ClassVar[str] = "unix"
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path: str | None = None if path is None else os.fspath(path)
 
     def missing(self) -> str | None:
         if not hasattr(socket, "AF_UNIX"):
@@ -72,7 +112,32 @@ class UnixTransport(Transport):
         return None
 
     async def listen(self) -> UnixEndpoint:
-        return await UnixEndpoint().open()
+        return await UnixEndpoint(self.path).open()
+
+
+def file_at(path: str) -> tuple[int, int, int] | None:
+    """Which file it is that is at ``path``, and of what kind; ``None`` if there is none.
+
+    Of what kind, as file systems give the number of a file that is gone to the next one.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino, stat.S_IFMT(found.st_mode))
+
+
+def somebody_listens_at(path: str) -> bool:
+    """Whether a connection to the socket at ``path`` is accepted, or has to wait for that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:
+            pass  # its queue is full
+        return True
 
 
 def short_directory() -> str:
