@@ -27,5 +27,5 @@ class Blackhole(Toxic):
         await link.send_eof()
 
     async def watch(self, link: Link) -> None:
-        if self.after is not None and await link.pause(self.after):
+        if self.after is not None and await link.pause_until(link.began + self.after):
             await link.close()

@@ -1,8 +1,9 @@
 """What a toxic is, what it sees, and when it acts.
 
 A toxic is one class with one async method, most often :meth:`Toxic.transfer`. Each direction of
-each connection has a copy of it, so it may keep what it needs on ``self``. It waits only by
-:meth:`Link.pause` and :meth:`Link.hold`, which return at once when it is taken away or changed; so
+each connection has a copy of it, so it may keep what it needs on ``self``. (The copy is a shallow
+one: a list that is made in ``__init__`` is everybody's.) It waits only by :meth:`Link.pause`,
+:meth:`Link.pause_until` and :meth:`Link.hold`, which return at once when it is taken away; so
 nothing that it has been given is lost then, and nothing overtakes it.
 """
 
@@ -25,11 +26,15 @@ CAPACITY = 64 * 1024
 class Link(ABC):
     """One direction of one connection, as one toxic sees it.
 
+    What it counts and times begins when the toxic comes to the connection: with the connection, or
+    when the toxic is added to a live one.
+
     :ivar direction: ``"upstream"`` (client to server) or ``"downstream"``
     :ivar connection: the connection, with its number and its counts
     :ivar random: for all choices of this toxic here; follows from the proxy's seed
     :ivar offset: how many bytes had come this way before those that are being transferred
     :ivar arrived: when those came, by ``anyio.current_time()``
+    :ivar began: when the toxic began to act here
     """
 
     direction: Direction
@@ -37,6 +42,12 @@ class Link(ABC):
     random: Random
     offset: int
     arrived: float
+    began: float
+
+    @property
+    @abstractmethod
+    def acts(self) -> bool:
+        """Whether the toxic still acts: not once it is taken away, or its time is over."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:
@@ -48,11 +59,15 @@ class Link(ABC):
 
     @abstractmethod
     async def pause(self, seconds: float) -> bool:
-        """Wait; ``False``, at once, if the toxic is taken away or changed meanwhile."""
+        """Wait; ``False``, at once, if the toxic is changed or no longer acts."""
+
+    @abstractmethod
+    async def pause_until(self, time: float) -> bool:
+        """Wait until then, by ``anyio.current_time()``; as :meth:`pause`."""
 
     @abstractmethod
     async def hold(self) -> None:
-        """Wait until the toxic is taken away or changed."""
+        """Wait until the toxic no longer acts, whatever is changed meanwhile."""
 
     @abstractmethod
     async def reset(self) -> None:
@@ -93,10 +108,17 @@ class Toxic:
         await link.send_eof()
 
     async def watch(self, link: Link) -> None:
-        """Runs beside, from the moment that the toxic acts until it is taken away or changed."""
+        """Runs beside, from the moment that the toxic acts, and again when it is changed.
+
+        It is cancelled when the toxic is changed or no longer acts, but not while it sends.
+        """
 
     async def accept(self, connection: ProxyConnection) -> None:
-        """A client has connected, and the proxy has not connected to the server yet."""
+        """A client has connected, and the proxy has not connected to the server yet.
+
+        Not called on a copy. Whatever ``OSError`` it raises refuses the connection. It is cancelled
+        if the toxic no longer acts, and called again if it is changed.
+        """
 
     def __repr__(self) -> str:
         values = ", ".join(
@@ -116,7 +138,11 @@ class Trigger:
         return True
 
     def begins(self, data: bytes) -> int | None:
-        """Where in ``data`` it begins to act; ``None`` for not yet. Asked until it has begun."""
+        """Where in ``data`` it begins to act; ``None`` for not yet.
+
+        Asked for one run of bytes after the other until it has begun; first for ``b""``, before
+        any have come.
+        """
         return 0
 
     def window(self) -> tuple[float, float]:
@@ -137,7 +163,7 @@ def checked_number(
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{of}: {name} has to be a number, not {value!r}")
-    if not least <= value <= most or value != value or value == float("inf"):
+    if not least <= value <= most or value == float("inf"):
         upper = "" if most == float("inf") else f" to {most:g}"
         raise ValueError(f"{of}: {name} has to be {least:g}{upper or ' or more'}, not {value!r}")
     return value

@@ -21,11 +21,13 @@ class Corrupt(Toxic):
         ):
             raise TypeError(f"Corrupt: replacement has to be one byte, not {replacement!r}")
         self.replacement: bytes | None = replacement
-        #: bytes until the next one that is hit
-        self._gap: float | None = None
+        #: bytes until the next one that is hit, and by which probability
+        self._gap = 0.0
+        self._gap_by: float | None = None
 
     async def transfer(self, data: bytes, link: Link) -> None:
-        if self._gap is None:
+        if self._gap_by != self.probability:
+            self._gap_by = self.probability
             self._gap = self._next_gap(link)
         if self._gap >= len(data):
             self._gap -= len(data)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .contract import Link, Toxic, checked_count, checked_number
-from .pieces import Pieces
+from .contract import Link
+from .pieces import PieceToxic
 
 
-class Drop(Toxic):
+class Drop(PieceToxic):
     """Loses pieces of the stream. Which ones follows from the seed, and is the same in every run.
 
     No network does this to TCP; a broken middlebox or a careless relay does.
@@ -15,12 +15,6 @@ class Drop(Toxic):
     :param average_size: bytes of a piece; each has from half to one and a half of that
     """
 
-    def __init__(self, probability: float, average_size: int = 1024) -> None:
-        self.probability: float = checked_number(probability, "probability", of="Drop", most=1.0)
-        self.average_size: int = checked_count(average_size, "average_size", of="Drop", least=1)
-        self._pieces = Pieces(self.average_size, self.probability)
-
     async def transfer(self, data: bytes, link: Link) -> None:
-        kept = [part for part, chosen, _ in self._pieces.cut(data, link.random) if not chosen]
-        joined = b"".join(kept)
-        await link.send(data if len(joined) == len(data) else joined)
+        pieces = self._pieces(data, link.random)
+        await link.send(b"".join(part for part, _, chosen, _ in pieces if not chosen))

@@ -15,17 +15,7 @@ class HalfClose(Toxic):
 
     def __init__(self, after: float = 0.0) -> None:
         self.after: float = checked_number(after, "after", of="HalfClose")
-        self._ended = False
-
-    async def transfer(self, data: bytes, link: Link) -> None:
-        if not self._ended:
-            await link.send(data)
-
-    async def finish(self, link: Link) -> None:
-        if not self._ended:
-            await link.send_eof()
 
     async def watch(self, link: Link) -> None:
-        if await link.pause(self.after):
-            self._ended = True
+        if await link.pause_until(link.began + self.after):
             await link.send_eof()

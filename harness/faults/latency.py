@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import ClassVar
-
-from anyio import current_time
 
 from .contract import Link, Toxic, checked_number
 
@@ -31,7 +30,8 @@ class Latency(Toxic):
     :param distribution: of the jitter. ``"uniform"`` from ``-jitter`` to ``+jitter``; ``"normal"``
         with ``jitter`` as the standard deviation; ``"exponential"`` and ``"pareto"`` (shape 3),
         which only add to the delay; or a function of a ``random.Random`` that returns a factor for
-        ``jitter``. The choice for a byte follows from the seed and its place in the stream.
+        ``jitter``. The choice follows from the seed and the place in the stream; bytes that come
+        at the same time share it, however they are cut.
     """
 
     capacity: ClassVar[int] = 16 * 1024 * 1024
@@ -44,13 +44,15 @@ class Latency(Toxic):
     ) -> None:
         self.delay: float = checked_number(delay, "delay", of="Latency")
         self.jitter: float = checked_number(jitter, "jitter", of="Latency")
-        if not callable(distribution) and distribution not in DISTRIBUTIONS:
+        if not callable(distribution) and distribution not in [*DISTRIBUTIONS]:
             raise ValueError(
                 f"Latency: distribution has to be a function or one of {', '.join(DISTRIBUTIONS)}, "
                 f"not {distribution!r}"
             )
         self.distribution: str | Callable[[Random], float] = distribution
-        self._last = 0.0
+        #: when the last bytes came, and by how many times the jitter they are late
+        self._came: float | None = None
+        self._chosen = 0.0
 
     async def transfer(self, data: bytes, link: Link) -> None:
         await self._wait(link)
@@ -61,12 +63,17 @@ class Latency(Toxic):
         await link.send_eof()
 
     async def _wait(self, link: Link) -> None:
-        self._last = max(self._last, link.arrived + self._delay_at(link))
-        await link.pause(self._last - current_time())
+        while link.acts:
+            if self.jitter and self._came != link.arrived:
+                self._chosen = self._choose(Random(link.seed_at(link.offset)))
+                self._came = link.arrived
+            late = max(0.0, self.delay + self.jitter * self._chosen)
+            if await link.pause_until(link.arrived + late):
+                break
 
-    def _delay_at(self, link: Link) -> float:
-        if not self.jitter:
-            return self.delay
+    def _choose(self, random: Random) -> float:
         chosen = self.distribution
         choose = chosen if callable(chosen) else DISTRIBUTIONS[chosen]
-        return max(0.0, self.delay + self.jitter * choose(Random(link.seed_at(link.offset))))
+        return checked_number(
+            choose(random), "what distribution returns", of="Latency", least=-math.inf
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from anyio import (
     aclose_forcefully,
     create_task_group,
     current_time,
+    get_cancelled_exc_class,
 )
 from anyio.abc import ByteStream, SocketAttribute, TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
@@ -28,8 +30,9 @@ from ..transports.base import Endpoint
 from .contract import Direction, Toxic, Trigger, checked_count, checked_number
 from .freeze import Freeze
 from .latency import Latency
-from .path import BROKEN, Path, Stage
+from .path import BROKEN, Path
 from .reset import reset
+from .stage import Stage
 from .transform import Transform
 
 if TYPE_CHECKING:
@@ -50,7 +53,10 @@ class ProxyConnection:
 
     :ivar id: its number, from 1, in the order in which the proxy has accepted them
     :ivar client_address: the client's address, as the proxy sees it; ``None`` on a unix socket
-    :ivar fired: how often each toxic, by its class's name, has held, changed or ended something
+    :ivar fired: how often each toxic, by its class's name, has done something here: one for each
+        run of bytes and each end of the stream that it has held back, changed, cut or lost, and
+        one each time that it has made the connection wait, has refused it or ended it, or has sent
+        something of its own
     """
 
     def __init__(self, proxy: Proxy, number: int, client: ByteStream) -> None:
@@ -106,7 +112,7 @@ class ProxyConnection:
     def note(self, name: str) -> None:
         self._fired[name] += 1
 
-    def toxic_failed(self, error: Exception, active: ActiveToxic) -> None:
+    def toxic_failed(self, error: BaseException, active: ActiveToxic) -> None:
         where = f"{active.toxic!r} on connection {self.id} of {self._proxy.name!r}"
         self._proxy._harness._supervisor.notice(error, where)
         self.end_with("reset")
@@ -123,7 +129,7 @@ class ProxyConnection:
     async def _run(self, connect: Callable[[], Awaitable[ByteStream]]) -> None:
         try:
             with self._scope:
-                for active in self._proxy._actives:
+                for active in self._proxy.toxics:
                     if active.covers(self.id):
                         await self._accepted_by(active)
                 try:
@@ -142,6 +148,7 @@ class ProxyConnection:
                         await path.over.wait()
                     self.end_with("finished")
         finally:
+            self._ending = self._ending or "closed"
             self._settled.set()
             with CancelScope(shield=True):
                 await self._close()
@@ -149,13 +156,15 @@ class ProxyConnection:
 
     async def _accepted_by(self, active: ActiveToxic) -> None:
         try:
-            await active.toxic.accept(self)
+            await active._accept(self)
         except (OSError, *BROKEN) as exc:
             self._refused = exc if isinstance(exc, OSError) else ConnectionFailed(str(exc))
             self.note(active.name)
             self.end_with("reset")
             await checkpoint()
-        except Exception as exc:
+        except (GeneratorExit, get_cancelled_exc_class()):
+            raise
+        except BaseException as exc:
             self.toxic_failed(exc, active)
             await checkpoint()
 
@@ -188,6 +197,7 @@ class ActiveToxic:
     :ivar toxic: the toxic
     :ivar direction: ``"upstream"``, ``"downstream"`` or ``"both"``
     :ivar toxicity: the share of connections that it acts on
+    :ivar window: from when to when it may act, by ``anyio.current_time()``
     """
 
     def __init__(
@@ -205,44 +215,84 @@ class ActiveToxic:
         self.when: tuple[Trigger, ...] = when
         self.added_at: float = current_time()
         self.name: str = type(toxic).__name__
+        windows = [trigger.window() for trigger in when]
+        self.window: tuple[float, float] = (
+            self.added_at + max([start for start, _ in windows], default=0.0),
+            self.added_at + min([end for _, end in windows], default=math.inf),
+        )
+        self._given = toxic
+        self._removed = False
         self._directions = directions
         self._proxy = proxy
         self._seed = f"{proxy.seed}/{self.name}/{number}"
         self._stages: list[Stage] = []
+        #: in each of them, a connection waits for it to accept it
+        self._accepting: list[CancelScope] = []
 
     def remove(self) -> None:
         """Take it away, on live connections too. What it holds back goes on at once, in order."""
+        self._removed = True
         if self in self._proxy._actives:
             self._proxy._actives.remove(self)
         for stage in self._stages:
-            stage.interrupt(removed=True)
+            stage.remove()
         self._stages.clear()
+        for scope in self._accepting:
+            scope.cancel()
 
     def update(self, **values: Any) -> None:
-        """Change attributes of the toxic, on live connections too; what waits goes on at once.
+        """Change attributes of the toxic, on live connections too.
+
+        What waits is not lost and not overtaken; from now on it waits as long as it would have if
+        the values had always been these.
 
         :raises AttributeError: if it has no such attribute
         """
-        known = {name: value for name, value in vars(self.toxic).items() if name[0] != "_"}
+        before = self.toxic
+        known = {name: value for name, value in vars(before).items() if name[0] != "_"}
         unknown = [name for name in values if name not in known]
         if unknown:
             raise AttributeError(
                 f"{self.name} has no {unknown[0]!r} to change, only {', '.join(known)}"
             )
-        parameters = inspect.signature(type(self.toxic)).parameters
-        if all(name in parameters for name in known):
-            self.toxic = type(self.toxic)(**{**known, **values})  # which checks them
-        else:
-            self.toxic = copy.copy(self.toxic)
+        try:
+            arguments = inspect.signature(type(before)).bind(**{**known, **values})
+        except TypeError:  # its parameters have other names than its attributes
+            self.toxic = copy.copy(before)
             vars(self.toxic).update(values)
+        else:
+            self.toxic = type(before)(*arguments.args, **arguments.kwargs)  # which checks them
+        changed = {
+            name: value
+            for name, value in vars(self.toxic).items()
+            if name[0] != "_" and (name not in known or value is not known[name])
+        }
         for stage in self._stages:
-            stage.interrupt(removed=False)
+            stage.change(changed)
+        for scope in self._accepting:
+            scope.cancel()
 
     def covers(self, number: int) -> bool:
         """Whether it acts on the connection with this number. The same answer each time."""
         if not all(trigger.covers(number) for trigger in self.when):
             return False
         return self.toxicity >= 1 or Random(f"{self._seed}/{number}").random() < self.toxicity
+
+    async def _accept(self, connection: ProxyConnection) -> None:
+        """Ask the toxic about a connection that a client has made, if it acts now."""
+        opens, closes = self.window
+        if type(self.toxic).accept is Toxic.accept or any(
+            copy.copy(trigger).begins(b"") is None for trigger in self.when
+        ):
+            return
+        while not self._removed and opens <= current_time() < closes:
+            with CancelScope(deadline=closes) as scope:
+                self._accepting.append(scope)
+                try:
+                    await self.toxic.accept(connection)
+                    return
+                finally:
+                    self._accepting.remove(scope)
 
     def _act_on(self, connection: ProxyConnection) -> None:
         if self.covers(connection.id):
@@ -343,18 +393,15 @@ class Proxy(Reachable):
         :raises ValueError: if a number is out of range, or for another direction
         """
         if not isinstance(toxic, Toxic):
-            raise TypeError(f"expected a harness.faults.Toxic, not {toxic!r}")
+            raise TypeError(f"add(): toxic has to be a harness.faults.Toxic, not {toxic!r}")
         directions = _directions(direction)
         checked_number(toxicity, "toxicity", of="add()", most=1.0)
-        triggers = (when,) if isinstance(when, Trigger) else tuple(when)
-        for trigger in triggers:
-            if not isinstance(trigger, Trigger):
-                raise TypeError(f"when: expected a harness.faults.Trigger, not {trigger!r}")
+        triggers = _triggers(when)
         self._added += 1
         active = ActiveToxic(self, toxic, directions, toxicity, triggers, self._added)
         self._actives.append(active)
         for connection in self._live:
-            if connection._paths:
+            if connection._paths and connection._ending is None:
                 active._act_on(connection)
         return active
 
@@ -363,7 +410,7 @@ class Proxy(Reachable):
 
         :raises ValueError: if it does not act here
         """
-        found = [each for each in self._actives if toxic in (each, each.toxic)]
+        found = [each for each in self._actives if toxic in (each, each.toxic, each._given)]
         if not found:
             raise ValueError(f"{toxic!r} does not act in {self}")
         for active in found:
@@ -581,10 +628,24 @@ class Proxy(Reachable):
             await event.wait()
 
 
+def _triggers(when: Any) -> tuple[Trigger, ...]:
+    several = isinstance(when, Iterable) and not isinstance(when, (str, bytes))
+    triggers: tuple[Any, ...] = tuple(when) if several else (when,)
+    for trigger in triggers:
+        if not isinstance(trigger, Trigger):
+            raise TypeError(
+                "add(): when has to be a harness.faults.Trigger, or several of them, "
+                f"not {trigger!r}"
+            )
+    return triggers
+
+
 def _directions(direction: str) -> tuple[Direction, ...]:
     if direction == "both":
         return DIRECTIONS
     for each in DIRECTIONS:
         if direction == each:
             return (each,)
-    raise ValueError(f"direction has to be 'upstream', 'downstream' or 'both', not {direction!r}")
+    raise ValueError(
+        f"add(): direction has to be 'upstream', 'downstream' or 'both', not {direction!r}"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from anyio import current_time
+
 from .contract import Link, Toxic, checked_count, checked_number
 
 
@@ -24,17 +26,23 @@ class Slicer(Toxic):
                 f"not {size_variation}"
             )
         self.delay: float = checked_number(delay, "delay", of="Slicer")
+        #: of the piece that has begun: the bytes that are still to come, and by which parameters
         self._left = 0
+        self._cut_by: tuple[int, int] | None = None
 
     async def transfer(self, data: bytes, link: Link) -> None:
-        while data:
-            if not self._left:
+        while data and link.acts:
+            sizes = self.average_size, self.size_variation
+            if not self._left or self._cut_by != sizes:
+                self._cut_by = sizes
                 self._left = self.average_size + link.random.randint(
                     -self.size_variation, self.size_variation
                 )
             piece, data = data[: self._left], data[self._left :]
             self._left -= len(piece)
             await link.send(piece)
-            if not self._left and not await link.pause(self.delay):
-                await link.send(data)
-                return
+            sent = current_time()
+            while not self._left and link.acts:
+                if await link.pause_until(sent + self.delay):
+                    break
+        await link.send(data)

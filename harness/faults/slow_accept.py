@@ -22,5 +22,5 @@ class SlowAccept(Toxic):
         self.delay: float = checked_number(delay, "delay", of="SlowAccept")
 
     async def accept(self, connection: ProxyConnection) -> None:
-        connection.note("SlowAccept")
+        connection.note(type(self).__name__)
         await sleep(self.delay)

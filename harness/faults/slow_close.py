@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from anyio import current_time
+
 from .contract import Link, Toxic, checked_number
 
 
@@ -15,5 +17,7 @@ class SlowClose(Toxic):
         self.delay: float = checked_number(delay, "delay", of="SlowClose")
 
     async def finish(self, link: Link) -> None:
-        await link.pause(self.delay)
+        came = current_time()
+        while link.acts and not await link.pause_until(came + self.delay):
+            pass  # it was changed
         await link.send_eof()

@@ -29,7 +29,10 @@ class FirstConnections(Trigger):
 
 
 class AfterBytes(Trigger):
-    """From the byte after the first ``count`` of a direction."""
+    """From the moment that the first ``count`` bytes of a direction have passed.
+
+    On a connection that is live when the toxic is added, they count from then.
+    """
 
     def __init__(self, count: int) -> None:
         self.count: int = checked_count(count, "count", of="AfterBytes")
@@ -37,11 +40,11 @@ class AfterBytes(Trigger):
 
     def begins(self, data: bytes) -> int | None:
         before, self._seen = self._seen, self._seen + len(data)
-        return self.count - before if self.count < self._seen else None
+        return self.count - before if self.count <= self._seen else None
 
 
 class AfterPattern(Trigger):
-    """From the byte after the first occurrence of ``pattern``, however its bytes come in."""
+    """From the moment that the first ``pattern`` has passed, however its bytes come in."""
 
     def __init__(self, pattern: bytes) -> None:
         if not isinstance(pattern, (bytes, bytearray)) or not pattern:
