@@ -6,6 +6,7 @@ from .byte_stream import byte_stream_checks, check_byte_stream
 from .contract import PromiseBroken
 from .datagram import check_datagram_socket, datagram_checks
 from .half_close import check_half_closeable, half_close_checks
+from .listener import check_listener, listener_checks
 from .object_stream import check_object_stream, object_stream_checks
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "check_byte_stream",
     "check_datagram_socket",
     "check_half_closeable",
+    "check_listener",
     "check_object_stream",
     "datagram_checks",
     "half_close_checks",
+    "listener_checks",
     "object_stream_checks",
 ]

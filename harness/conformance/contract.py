@@ -35,7 +35,7 @@ from anyio import (
 from anyio.abc import AsyncResource, TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ..descriptors import open_descriptors
+from ..descriptors import open_sockets
 from ..diagnostics import LoopView, format_tasks, innermost_project_line
 from ..diagnostics.stacks import place_of
 from ..settling import settle
@@ -592,26 +592,28 @@ async def closed_at_the_end(*resources: AsyncResource) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def leaving_nothing(what: str) -> AsyncIterator[None]:
-    """Expect that no descriptor is open and no task runs after the block that was not before it.
+    """Expect that no socket is open and no task runs after the block that was not before it.
+
+    Other descriptors are the event loop's, which may need one more than before.
 
     :param what: what the block does, in words: ``"a cancelled connect()"``
     """
     __tracebackhide__ = True
     await settle()
-    descriptors = open_descriptors()
+    sockets = open_sockets()
     before = {task.id for task in get_running_tasks()}
     yield
     left: list[str] = []
     for _ in range(LOOKS):  # the other side may learn of the end a little later
         await settle()
-        opened = open_descriptors().items() - descriptors.items()
+        opened = open_sockets().items() - sockets.items()
         started = [task for task in get_running_tasks() if task.id not in before]
-        left = [f"descriptor {number}" for number, _ in sorted(opened)]
-        left += [f"task {task.name!r}" for task in started]
+        left = [f"a socket, descriptor {number}," for number, _ in sorted(opened)]
+        left += [f"the task {task.name!r}" for task in started]
         if not left:
             return
         await checkpoint()
-    raise PromiseBroken(f"nothing is left after {what}", f"there is still {', '.join(left)}")
+    raise PromiseBroken(f"nothing is left after {what}", f"there is still {' and '.join(left)}")
 
 
 class _Unknown(TypedAttributeSet):
