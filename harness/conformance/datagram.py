@@ -560,8 +560,8 @@ async def a_cancelled_close_closes(make: Sides) -> None:
     """``aclose`` in a cancelled scope raises the cancellation, or nothing; it closes."""
     async with make() as (first, _):
         await aclose_forcefully(first.socket)
-        await raises(ClosedResourceError, first.receive(), "receive() after a cancelled aclose()")
         await raises(ClosedResourceError, first.send(b"x"), "send() after a cancelled aclose()")
+        await raises(ClosedResourceError, first.receive(), "receive() after a cancelled aclose()")
 
 
 @_check("ClosedResourceError: if the receive stream has been explicitly closed", RECEIVE)

@@ -695,14 +695,15 @@ async def a_forceful_close_of_the_sender_is_seen(make: Ends) -> None:
 )
 async def a_forceful_close_of_the_receiver_is_seen(make: Ends) -> None:
     """The sender notices in the end."""
-    async with make() as (sender, receiver):
+    async with make() as (sender, receiver), tasks() as group:
         await aclose_forcefully(receiver)
+        closed = await Waiting.begin(group, receiver.receive, "receive() on the closed side")
+        await closed.expect_raised(ClosedResourceError, "at once")
         await raises(
             BrokenResourceError,
             send_until_noticed(sender, make.item(0)),
             "send() after the receiver's forceful close",
         )
-        await raises(ClosedResourceError, receiver.receive(), "receive() on the closed side")
 
 
 @_check(
@@ -713,10 +714,14 @@ async def a_forceful_close_of_the_receiver_is_seen(make: Ends) -> None:
 async def a_cancelled_close_closes_both_directions(make: Ends) -> None:
     """``aclose`` in a cancelled scope closes what it sends with, and what it receives with."""
     item = make.item(0)
-    async with make.both_ways() as (first, second):
+    async with make.both_ways() as (first, second), tasks() as group:
         await aclose_forcefully(first)
-        await raises(ClosedResourceError, first.receive(), "receive() after a cancelled aclose()")
-        await raises(ClosedResourceError, first.send(item), "send() after a cancelled aclose()")
+        for what, operation in (
+            ("receive() after a cancelled aclose()", first.receive),
+            ("send() after a cancelled aclose()", functools.partial(first.send, item)),
+        ):
+            closed = await Waiting.begin(group, operation, what)
+            await closed.expect_raised(ClosedResourceError, "at once")
         await raises(ENDED, second.receive(), "receive() of the peer")
         noticed = send_until_noticed(second, item)
         await raises(BrokenResourceError, noticed, "send() of the peer")

@@ -190,30 +190,21 @@ class LeavesASocketOpen(Sound):
 
 
 class HandlesTwice(Sound):
-    servers = 0
-
-    async def accept(self):
-        while True:
-            with suppress(BusyResourceError):
-                return await super().accept()
-            await Event().wait()
+    """With two that serve, each connection has one handler, and another one that has no peer."""
 
     async def serve(self, handler, task_group=None):
-        self.servers += 1
+        self.servers = getattr(self, "servers", 0) + 1
         try:
             await super().serve(handler, task_group)
-        finally:
-            self.servers -= 1
+        except BusyResourceError:
+            await Event().wait()
 
     async def start(self, handler, stream, task_group):
+        await super().start(handler, stream, task_group)
         if self.servers > 1:
-
-            async def again(stream):
-                with suppress(BusyResourceError):
-                    await handler(stream)
-
-            task_group.start_soon(again, stream)
-        task_group.start_soon(handler, stream)
+            peer, another = (MemoryStream(each) for each in Network().pair())
+            await peer.aclose()
+            await super().start(handler, another, task_group)
 
 
 # The end
@@ -283,7 +274,7 @@ class HasABrokenAttribute(Sound):
     @property
     def extra_attributes(self):
         def value():
-            raise AttributeError("there is none")
+            raise RuntimeError("there is none")
 
         return {object(): value}
 

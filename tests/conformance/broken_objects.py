@@ -178,7 +178,8 @@ class MixesSendersUp(Sound):
 
 
 class OneLockForBothDirections(Sound):
-    def __post_init__(self):
+    def __init__(self, *streams):
+        super().__init__(*streams)
         self.lock = Lock()
 
     async def receive(self):
@@ -369,7 +370,7 @@ class HasABrokenAttribute(Sound):
     @property
     def extra_attributes(self):
         def value():
-            raise AttributeError("there is none")
+            raise RuntimeError("there is none")
 
         return {object(): value}
 

@@ -1,10 +1,11 @@
-"""What the tests of conformance share: where what is checked is known not to keep a promise."""
+"""What the tests of conformance share: how broken promises are expected, in others and on purpose."""
 
 from __future__ import annotations
 
 import sys
 from asyncio import InvalidStateError
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,23 @@ def expect_difference(
         if reason is not None:
             seen = pytest.RaisesExc(check=is_seen)
             request.applymarker(pytest.mark.xfail(strict=True, raises=seen, reason=reason))
+
+
+async def expect_found(check: Any, *subject: object) -> None:
+    """Expect ``check`` to find what ``subject`` has been given as its defect.
+
+    A subject that fails by a mistake of its own is no proof of anything.
+    """
+    with pytest.raises(PromiseBroken) as caught:
+        await check(*subject)
+    assert caught.value.check is check
+    assert not is_mistake(caught.value.__cause__)
+
+
+def is_mistake(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_mistake, error.exceptions))
+    return isinstance(error, (AssertionError, AttributeError, NameError, TypeError))
 
 
 def is_seen(error: BaseException) -> bool:
