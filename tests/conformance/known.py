@@ -1,4 +1,4 @@
-"""What the tests of conformance share: how broken promises are expected, in others and on purpose."""
+"""What the tests of conformance share: how broken promises are expected, here and on purpose."""
 
 from __future__ import annotations
 
