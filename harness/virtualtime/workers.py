@@ -240,16 +240,31 @@ class _Answers(queue.SimpleQueue[Any]):
         super().put_nowait(item)
 
 
+def _telling(function: Callable[..., Any], begun: threading.Event) -> Callable[..., Any]:
+    @functools.wraps(function)  # trio names a task after it
+    def begin(*args: Any) -> Any:
+        begun.set()
+        return function(*args)
+
+    return begin
+
+
 def _send_message(original: Callable[..., Any], hook: Hook[Workers]) -> Callable[..., Any]:
     def send_message_to_trio(token: Any, message: Any) -> Any:
         __tracebackhide__ = True
         hold = hold_of_thread()
         before = None if hold is None else hold.suspended
         if hold is not None:
-            # In the event loop the hold must be back before the thread is.
-            answers = _Answers()
+            # In the event loop the hold must be back before the thread is. And it may not go before
+            # the loop runs what it is asked to, which is later than now. (What is not async takes
+            # no time there.)
+            answers, begun = _Answers(), threading.Event()
             object.__setattr__(message, "queue", answers)  # which is frozen
-            hold.suspended = lambda: not answers.answered or (before is not None and before())
+            if hasattr(message, "afn"):
+                object.__setattr__(message, "afn", _telling(message.afn, begun))
+            hold.suspended = lambda: (
+                (begun.is_set() and not answers.answered) or (before is not None and before())
+            )
         try:
             return original(token, message)
         finally:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from anyio import Event, current_time, fail_after, from_thread, move_on_after, sleep, to_thread
 from anyio.abc import ByteStream
+from anyio.lowlevel import checkpoint
 
 from harness import Harness
 from harness.virtualtime import VirtualClock
@@ -64,6 +65,21 @@ async def test_a_thread_that_waits_for_the_loop_does_not_hold_it(virtual_clock: 
 
     with fail_after(30 + AT_ONCE):
         assert await to_thread.run_sync(in_thread) == 30
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_a_thread_that_calls_again_and_again_holds_it_in_between(
+    virtual_clock: VirtualClock, abandon: bool
+):
+    """Also between the moment at which it has decided to call and that of the call."""
+
+    def in_thread() -> None:
+        for _ in range(500):
+            from_thread.run(checkpoint)
+
+    with fail_after(AT_ONCE):
+        await to_thread.run_sync(in_thread, abandon_on_cancel=abandon)
+    assert virtual_clock.now == 0
 
 
 async def test_waiting_for_a_free_thread_does_not_hold_it(virtual_clock: VirtualClock):
