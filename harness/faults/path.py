@@ -34,7 +34,8 @@ BROKEN = (BrokenResourceError, ClosedResourceError, EndOfStream, OSError)
 class Path:
     """One direction of one connection.
 
-    :ivar passed: how many bytes have been sent to the other side
+    :ivar passed: how many bytes have been given to the stream of the other side. Counted before
+        they are sent: whoever has received them finds them counted.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Path:
                     await self.deliver(data)
         except BROKEN:
             self.connection.end_with("reset")
+        except Exception as exc:
+            self.connection.failed(exc)
         else:
             await self.forward(None)
 
@@ -86,13 +89,12 @@ class Path:
         async with self._door:
             if self._ended:
                 return
+            self.passed += len(data)
             try:
                 await self._sink.send(data)
             except BROKEN:
                 self.connection.end_with("reset")
                 await checkpoint()
-            else:
-                self.passed += len(data)
 
     async def deliver_eof(self) -> None:
         async with self._door:
@@ -103,7 +105,7 @@ class Path:
                 await self._sink.send_eof()
             except NotImplementedError:  # TLS: it has no other end than that of the connection
                 self.connection.end_with("finished")
-            except BROKEN:
+            except (RuntimeError, *BROKEN):  # RuntimeError: uvloop's, for one that has gone
                 self.connection.end_with("reset")
             self.over.set()
 

@@ -8,7 +8,7 @@ import math
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,17 +21,26 @@ from anyio import (
     create_task_group,
     current_time,
     get_cancelled_exc_class,
+    move_on_after,
 )
-from anyio.abc import ByteStream, SocketAttribute, TaskGroup, TaskStatus
+from anyio.abc import ByteStream, TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 
 from ..reachable import Reachable
 from ..transports.base import Endpoint
+from .arrivals import (
+    Arrivals,
+    connect_with_a_name,
+    local_name,
+    one_waits,
+    peer_name,
+    stop_reading_ahead,
+)
+from .closing import disconnect, reset
 from .contract import Direction, Toxic, Trigger, checked_count, checked_number
 from .freeze import Freeze
 from .latency import Latency
 from .path import BROKEN, Path
-from .reset import reset
 from .stage import Stage
 from .transform import Transform
 
@@ -42,8 +51,14 @@ if TYPE_CHECKING:
 #: How a connection ends: both sides have sent their end; RST; FIN; the proxy itself is closed.
 Ending = Literal["finished", "reset", "disconnected", "closed"]
 
-#: Turns of the event loop in which a connection that a client has already made is accepted.
+#: Turns of the event loop in which what the kernel has handed over becomes a connection here.
 TURNS_TO_ACCEPT = 16
+
+#: Connections that a listening socket may have waiting: more than any system's default.
+MOST_WAITING = 4096
+
+#: Seconds for what a stream has to say at its end, as TLS may (``close_notify``).
+FAREWELL = 1.0
 
 DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")
 
@@ -52,38 +67,42 @@ class ProxyConnection:
     """One live connection through a proxy.
 
     :ivar id: its number, from 1, in the order in which the proxy has accepted them
-    :ivar client_address: the client's address, as the proxy sees it; ``None`` on a unix socket
+    :ivar client_address: the client's address, as the proxy sees it; ``None`` for a unix socket
+        without a path
     :ivar fired: how often each toxic, by its class's name, has done something here: one for each
         run of bytes and each end of the stream that it has held back, changed, cut or lost, and
         one each time that it has made the connection wait, has refused it or ended it, or has sent
         something of its own
     """
 
-    def __init__(self, proxy: Proxy, number: int, client: ByteStream) -> None:
+    def __init__(self, proxy: Proxy, number: int, client: ByteStream, name: Any) -> None:
         self.id: int = number
-        self.client_address: Any = client.extra(SocketAttribute.remote_address, None)
+        self.client_address: Any = None if isinstance(name, bytes) else name
         self.fired: Mapping[str, int]
         self._fired: Counter[str] = Counter()
         self.fired = self._fired
         self._proxy = proxy
+        #: what it is connected to: later ones may have another
+        self._upstream = proxy._upstream
         self._client = client
         self._server: ByteStream | None = None
         self._paths: dict[Direction, Path] = {}
         self._scope = CancelScope()
         self._ending: Ending | None = None
-        self._refused: OSError | None = None
+        #: why there is no connection to the server
+        self._refused: ConnectionFailed | None = None
         #: whether the server is connected to, or never will be
         self._settled = Event()
         self._over = Event()
 
     @property
     def bytes_upstream(self) -> int:
-        """Bytes that have been sent on to the server."""
+        """Bytes that have been given to the server's stream: it has received no more than these."""
         return self._passed("upstream")
 
     @property
     def bytes_downstream(self) -> int:
-        """Bytes that have been sent on to the client."""
+        """Bytes that have been given to the client's stream: it has received no more than these."""
         return self._passed("downstream")
 
     async def reset(self) -> None:
@@ -113,7 +132,11 @@ class ProxyConnection:
         self._fired[name] += 1
 
     def toxic_failed(self, error: BaseException, active: ActiveToxic) -> None:
-        where = f"{active.toxic!r} on connection {self.id} of {self._proxy.name!r}"
+        self.failed(error, f"{active.toxic!r} on ")
+
+    def failed(self, error: BaseException, what: str = "") -> None:
+        """Something of the user's own has raised what no stream should: the test's failure."""
+        where = f"{what}connection {self.id} of {self._proxy.name!r}"
         self._proxy._harness._supervisor.notice(error, where)
         self.end_with("reset")
 
@@ -126,27 +149,17 @@ class ProxyConnection:
 
     # How the proxy runs it
 
-    async def _run(self, connect: Callable[[], Awaitable[ByteStream]]) -> None:
+    async def _run(self) -> None:
         try:
             with self._scope:
                 for active in self._proxy.toxics:
                     if active.covers(self.id):
                         await self._accepted_by(active)
-                try:
-                    self._server = await connect()
-                except OSError as exc:
-                    self._refused = exc
-                    self.end_with("reset")
-                    await checkpoint()
-                assert self._server is not None
-                async with create_task_group() as group:
-                    self._open_paths(group, self._server)
-                    self._settled.set()
-                    for path in self._paths.values():
-                        group.start_soon(path.pump, name=f"{path.direction} of {self!r}")
-                    for path in self._paths.values():
-                        await path.over.wait()
-                    self.end_with("finished")
+                self._server = await self._connect_to_server()
+                if self._server is not None:
+                    await self._relay(self._server)
+            if self._ending == "finished":
+                await self._part()
         finally:
             self._ending = self._ending or "closed"
             self._settled.set()
@@ -157,16 +170,42 @@ class ProxyConnection:
     async def _accepted_by(self, active: ActiveToxic) -> None:
         try:
             await active._accept(self)
-        except (OSError, *BROKEN) as exc:
-            self._refused = exc if isinstance(exc, OSError) else ConnectionFailed(str(exc))
+        except BROKEN as exc:
             self.note(active.name)
-            self.end_with("reset")
+            self._refuse(exc, reason_of(exc))
             await checkpoint()
         except (GeneratorExit, get_cancelled_exc_class()):
             raise
         except BaseException as exc:
             self.toxic_failed(exc, active)
             await checkpoint()
+
+    async def _connect_to_server(self) -> ByteStream | None:
+        try:
+            return await self._upstream.connect()
+        except BROKEN as exc:
+            self._refuse(exc, f"cannot connect to {self._upstream.name}: {reason_of(exc)}")
+        except Exception as exc:
+            self.failed(exc, f"connect() of {self._upstream.name} for ")
+        return None
+
+    def _refuse(self, cause: BaseException, reason: str) -> None:
+        self._refused = ConnectionFailed(f"{self._proxy} refuses connection {self.id}: {reason}")
+        self._refused.__cause__ = cause
+        self.end_with("reset")
+
+    async def _relay(self, server: ByteStream) -> None:
+        try:
+            async with create_task_group() as group:
+                self._open_paths(group, server)
+                self._settled.set()
+                for path in self._paths.values():
+                    group.start_soon(path.pump, name=f"{path.direction} of {self!r}")
+                for path in self._paths.values():
+                    await path.over.wait()
+                self.end_with("finished")
+        finally:
+            self._ending = self._ending or "closed"  # it takes no more toxics
 
     def _open_paths(self, group: TaskGroup, server: ByteStream) -> None:
         self._paths = {
@@ -176,19 +215,41 @@ class ProxyConnection:
         for active in self._proxy._actives:
             active._act_on(self)
 
+    @property
+    def _relays(self) -> bool:
+        """Whether toxics can act on it: bytes go through, and it has no end yet."""
+        return bool(self._paths) and self._ending is None
+
+    def _streams(self) -> list[ByteStream]:
+        return [self._client] if self._server is None else [self._client, self._server]
+
+    async def _part(self) -> None:
+        """Close the streams as those do that have something to say then."""
+        with move_on_after(FAREWELL):
+            for stream in self._streams():
+                with suppress(*BROKEN):
+                    await stream.aclose()
+
     async def _close(self) -> None:
-        streams = [self._client] if self._server is None else [self._client, self._server]
-        for stream in streams:
-            if self._ending == "reset":
-                await reset(stream)
-            elif self._ending == "disconnected":
-                try:
-                    await stream.send_eof()
-                except (NotImplementedError, RuntimeError, *BROKEN):
-                    pass  # it has no such end, or none any more
-                await aclose_forcefully(stream)
-            else:
-                await aclose_forcefully(stream)
+        close: Callable[[ByteStream], Awaitable[None]] = aclose_forcefully
+        if self._ending == "reset":
+            close = reset
+        elif self._ending == "disconnected":
+            close = disconnect
+        for stream in self._streams():
+            try:
+                await close(stream)
+            except BROKEN:
+                pass
+            except Exception as exc:  # of somebody else's stream; the other is to be closed, too
+                self.failed(exc, "closing ")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, as the system has it."""
+    while isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return str(error) or repr(error)
 
 
 class ActiveToxic:
@@ -334,10 +395,10 @@ class Proxy(Reachable):
         self._upstream = upstream
         self._actives: list[ActiveToxic] = []
         self._added = 0
+        #: as at first: what it stands in front of later may be reached over something else
+        self._listen = upstream.listen
         self._live: dict[ProxyConnection, None] = {}
-        #: connections accepted while somebody is in `connect()`
-        self._arrivals: list[ProxyConnection] = []
-        self._connecting = 0
+        self._arrivals: Arrivals[ProxyConnection] = Arrivals()
         self._watchers: list[Event] = []
         self._changing = Lock()
         self._running = False
@@ -391,7 +452,9 @@ class Proxy(Reachable):
         :param when: triggers, which all have to agree
         :raises TypeError: if something is not what it has to be
         :raises ValueError: if a number is out of range, or for another direction
+        :raises RuntimeError: after the end of the test
         """
+        self._harness._check_open("add a toxic")
         if not isinstance(toxic, Toxic):
             raise TypeError(f"add(): toxic has to be a harness.faults.Toxic, not {toxic!r}")
         directions = _directions(direction)
@@ -401,7 +464,7 @@ class Proxy(Reachable):
         active = ActiveToxic(self, toxic, directions, toxicity, triggers, self._added)
         self._actives.append(active)
         for connection in self._live:
-            if connection._paths and connection._ending is None:
+            if connection._relays and connection._ending is None:
                 active._act_on(connection)
         return active
 
@@ -495,11 +558,16 @@ class Proxy(Reachable):
     async def wait_connections(self, n: int) -> None:
         """Wait until at least ``n`` connections are live; for ``n == 0``, until none is.
 
-        Raises :exc:`ValueError` for a negative ``n``.
+        Live is a connection that the proxy has accepted and not closed yet, also one for which it
+        is not connected to the server yet.
+
+        Raises :exc:`ValueError` for a negative ``n``, and :exc:`RuntimeError` after the end of the
+        test.
         """
         checked_count(n, "n", of="wait_connections()")
         await checkpoint()
         while len(self._live) < n if n else self._live:
+            self._harness._check_open("wait for connections")
             event = Event()
             self._watchers.append(event)
             await event.wait()
@@ -513,18 +581,39 @@ class Proxy(Reachable):
             await self._end_all("disconnected")
 
     async def enable(self) -> None:
-        """Come up again, at the same address."""
+        """Come up again, at the same address.
+
+        Raises :exc:`RuntimeError` after the end of the test.
+        """
         async with self._changing:
+            self._harness._check_open("enable a proxy")
             if not self._running:
                 await self._endpoint.listen_again()
-                await self._start()
+                try:
+                    await self._start()
+                except BaseException:
+                    with CancelScope(shield=True):
+                        await aclose_forcefully(self._endpoint.listener)
+                    raise
 
     def set_upstream(self, upstream: Any) -> None:
         """Connect new connections to something else; live ones stay where they are.
 
+        It goes on listening where it does, whatever that is reached over.
+
         :param upstream: what :meth:`harness.Harness.proxy` takes
+        :raises TypeError: if it cannot be connected to
+        :raises ValueError: if that is this proxy, or leads back to it
+        :raises RuntimeError: after the end of the test
         """
-        self._upstream = self._harness._upstream(upstream)
+        self._harness._check_open("set the upstream of a proxy")
+        found = self._harness._upstream(upstream)
+        behind = found.proxy
+        while behind is not None:
+            if behind is self:
+                raise ValueError(f"{self} cannot be put in front of {found.name}: it leads back")
+            behind = behind._upstream.proxy
+        self._upstream = found
 
     def __repr__(self) -> str:
         state = "" if self._running else ", disabled"
@@ -548,17 +637,19 @@ class Proxy(Reachable):
             with CancelScope(shield=True):
                 await aclose_forcefully(self._endpoint.listener)
             self._stopped.set()
+            self._arrivals.end()
 
     async def _accept(self, client: ByteStream) -> None:
         __tracebackhide__ = True
+        stop_reading_ahead(client)
         self.accepted += 1
-        connection = ProxyConnection(self, self.accepted, client)
+        name = peer_name(client)
+        connection = ProxyConnection(self, self.accepted, client, name)
         self._live[connection] = None
-        if self._connecting:
-            self._arrivals.append(connection)
+        self._arrivals.note(name, connection)
         self._changed()
         try:
-            await connection._run(self._upstream.connect)
+            await connection._run()
         finally:
             del self._live[connection]
             for active in self._actives:
@@ -574,58 +665,80 @@ class Proxy(Reachable):
         self._watchers.clear()
 
     async def _end_all(self, ending: Ending) -> None:
-        # A connection that a client has made is to be ended too, though nobody has seen it yet.
-        for _ in range(TURNS_TO_ACCEPT):
-            await checkpoint()
+        await self._accept_all()
         live = self.connections
         for connection in live:
             connection.end_with(ending)
         for connection in live:
             await connection._over.wait()
 
+    async def _accept_all(self) -> None:
+        """Return when what has connected before is one of the connections.
+
+        Whoever has connected is to be ended too, though the proxy has not heard of him yet.
+        """
+        await checkpoint()
+        most = self.accepted + MOST_WAITING
+        while self._running and one_waits(self._endpoint.listener) and self.accepted < most:
+            await checkpoint()
+        for _ in range(TURNS_TO_ACCEPT):
+            await checkpoint()
+
     async def _connect(self) -> ByteStream:
+        stream, connection = await self._connect_below()
+        try:
+            return await connection._upstream.dress(stream)
+        except BaseException as exc:
+            await aclose_forcefully(stream)
+            if isinstance(exc, OSError):
+                raise ConnectionFailed(f"cannot connect through {self}: {exc}") from exc
+            raise
+
+    async def _connect_below_tls(self) -> ByteStream:
+        stream, _ = await self._connect_below()
+        return stream
+
+    def _dress(self, stream: ByteStream) -> Awaitable[ByteStream]:
+        return self._upstream.dress(stream)
+
+    async def _connect_below(self) -> tuple[ByteStream, ProxyConnection]:
+        """A stream to it without TLS on top, and its connection, which has reached the server."""
         if not self._running:
             raise ConnectionFailed(f"{self} is disabled; enable() it")
-        self._connecting += 1
-        try:
-            return await self._connect_through()
-        finally:
-            self._connecting -= 1
-            if not self._connecting:
-                self._arrivals.clear()
+        stopped = self._stopped
+        with self._arrivals:
+            try:
+                stream = await connect_with_a_name(self._endpoint)
+            except OSError as exc:
+                reason = reason_of(exc)
+                raise ConnectionFailed(f"cannot connect to {self}: {reason}") from exc
+            try:
+                connection = await self._accepted_from(stream, stopped)
+                await connection._settled.wait()
+                if connection._server is None:
+                    await connection._over.wait()
+                    raise connection._refused or ConnectionFailed(
+                        f"{self} has ended connection {connection.id} before it reached the server"
+                    )
+            except BaseException:
+                await aclose_forcefully(stream)
+                raise
+        return stream, connection
 
-    async def _connect_through(self) -> ByteStream:
-        try:
-            stream = await self._endpoint.connect()
-        except ConnectionFailed:
-            raise
-        except OSError as exc:
-            raise ConnectionFailed(f"cannot connect to {self}: {exc}") from exc
-        try:
-            connection = await self._accepted_from(stream)
-            await connection._settled.wait()
-            if connection._refused is not None:
-                await connection._over.wait()
-                raise ConnectionFailed(
-                    f"{self} refuses connection {connection.id}: {connection._refused}"
-                ) from connection._refused
-            return await self._upstream.dress(stream)
-        except BaseException:
-            await aclose_forcefully(stream)
-            raise
-
-    async def _accepted_from(self, stream: ByteStream) -> ProxyConnection:
+    async def _accepted_from(self, stream: ByteStream, stopped: Event) -> ProxyConnection:
         """The other side of ``stream``. One that is over already is found, too."""
-        address = stream.extra(SocketAttribute.local_address, None)
-        while True:
-            for connection in self._arrivals:
-                # A unix socket that was not bound has no name: the first that came is as good.
-                if connection.client_address == address or not isinstance(address, tuple):
-                    self._arrivals.remove(connection)
-                    return connection
-            event = Event()
-            self._watchers.append(event)
-            await event.wait()
+        name = local_name(stream)
+        turns = TURNS_TO_ACCEPT
+        while turns:
+            found = self._arrivals.take(name)
+            if found is not None:
+                return found
+            if stopped.is_set():  # what was accepted last is noted in a few turns
+                turns -= 1
+                await checkpoint()
+            else:
+                await self._arrivals.change(name)
+        raise ConnectionFailed(f"{self} was disabled before it accepted the connection")
 
 
 def _triggers(when: Any) -> tuple[Trigger, ...]:

@@ -188,6 +188,11 @@ class ListeningSocket:
         self.closed: bool = False
         self.on_acceptable: Callable[[], object] | None = None
 
+    @property
+    def acceptable(self) -> bool:
+        """Whether :meth:`accept` would return a connection."""
+        return bool(self._backlog)
+
     def accept(self) -> Socket:
         if self.closed:
             raise OSError("the listening socket is closed")

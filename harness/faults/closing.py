@@ -1,0 +1,105 @@
+"""The ways to close a stream at once: with RST (RFC 9293, 3.5.2), or with FIN (3.6).
+
+What a plain ``close`` sends is up to what its peer has sent: RST if some of that is unread (RFC
+2525, 2.17), FIN otherwise. And AnyIO's streams on asyncio and uvloop close an event loop's turn
+later. So both are told to the socket itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from anyio import aclose_forcefully
+from anyio.abc import ByteStream, SocketAttribute
+
+from ..connection import RecordedStream
+from ..network import MemoryStream
+from ..network.kernel import Socket
+
+#: ``struct linger``: on, for 0 seconds. ``close`` then discards what is unsent and sends RST.
+LINGER = struct.pack("ii", 1, 0)
+
+TCP = (socket.AF_INET, socket.AF_INET6)
+
+#: Bytes that are read at once to be thrown away, and how often: more than a kernel keeps.
+DRAIN = 256 * 1024
+DRAINS = 256
+
+
+async def reset(stream: ByteStream) -> None:
+    """Close ``stream`` so that its peer finds it broken, and not ended.
+
+    A unix socket has no RST: it is closed, and its peer sees the end of the stream, or on Linux
+    ``ECONNRESET`` if it had sent something that nobody has read.
+    """
+    stream = lowest(stream)
+    if isinstance(stream, MemoryStream):
+        await stream.reset()
+        return
+    with raw_socket_of(stream) as raw:
+        if raw is not None and raw.family in TCP:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+    await aclose_forcefully(stream)
+
+
+async def disconnect(stream: ByteStream) -> None:
+    """Close ``stream`` so that its peer sees it end, whatever that has sent meanwhile.
+
+    Below TLS: nobody says ``close_notify``, as when a process ends.
+    """
+    stream = lowest(stream)
+    if isinstance(stream, MemoryStream):
+        with contextlib.suppress(OSError):
+            stream._socket.shutdown_write()
+            drain(stream._socket)
+    else:
+        with raw_socket_of(stream) as raw:
+            if raw is not None:
+                raw.shutdown(socket.SHUT_WR)
+                drain(raw)
+    await aclose_forcefully(stream)
+
+
+def drain(raw: socket.socket | Socket) -> None:
+    """Read what is there, so that it is not unread at the close. Ends with an :exc:`OSError`."""
+    for _ in range(DRAINS):
+        if not raw.recv(DRAIN):
+            break
+
+
+def lowest(stream: Any) -> Any:
+    """What carries the bytes of a stream that the harness or TLS has wrapped."""
+    while True:
+        if isinstance(stream, RecordedStream):
+            stream = stream._stream
+        elif hasattr(stream, "transport_stream"):
+            stream = stream.transport_stream
+        else:
+            return stream
+
+
+@contextlib.contextmanager
+def raw_socket_of(stream: ByteStream) -> Iterator[socket.socket | None]:
+    """The socket below a stream, non-blocking; ``None`` if it has none, or none any more.
+
+    What fails because that is closed already, or has nothing to read, is passed over.
+    """
+    # uvloop's stand-in for a socket has no `setsockopt`; another descriptor of it has.
+    try:
+        stands_for = stream.extra(SocketAttribute.raw_socket, None)
+        if stands_for is None or stands_for.fileno() < 0:
+            raw = None
+        else:
+            raw = socket.fromfd(stands_for.fileno(), stands_for.family, socket.SOCK_STREAM)
+    except (OSError, ValueError, AttributeError):
+        raw = None  # it is closed; uvloop says so in other words
+    if raw is None:
+        yield None
+        return
+    with raw, contextlib.suppress(OSError):
+        raw.setblocking(False)
+        yield raw
