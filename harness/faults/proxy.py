@@ -73,6 +73,7 @@ class ProxyConnection:
         run of bytes and each end of the stream that it has held back, changed, cut or lost, and
         one each time that it has made the connection wait, has refused it or ended it, or has sent
         something of its own
+    :ivar error: why the server could not be connected to, if so
     """
 
     def __init__(self, proxy: Proxy, number: int, client: ByteStream, name: Any) -> None:
@@ -91,6 +92,7 @@ class ProxyConnection:
         self._ending: Ending | None = None
         #: why there is no connection to the server
         self._refused: ConnectionFailed | None = None
+        self.error: OSError | None = None
         #: whether the server is connected to, or never will be
         self._settled = Event()
         self._over = Event()
@@ -104,6 +106,11 @@ class ProxyConnection:
     def bytes_downstream(self) -> int:
         """Bytes that have been given to the client's stream: it has received no more than these."""
         return self._passed("downstream")
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ends, or has ended; ``None`` while it goes on."""
+        return "closed" if self._ending is None and self._over.is_set() else self._ending
 
     async def reset(self) -> None:
         """End it with RST, on both sides, now."""
@@ -184,6 +191,7 @@ class ProxyConnection:
         try:
             return await self._upstream.connect()
         except BROKEN as exc:
+            self.error = exc if isinstance(exc, OSError) else ConnectionFailed(reason_of(exc))
             self._refuse(exc, f"cannot connect to {self._upstream.name}: {reason_of(exc)}")
         except Exception as exc:
             self.failed(exc, f"connect() of {self._upstream.name} for ")
@@ -400,6 +408,8 @@ class Proxy(Reachable):
         self._live: dict[ProxyConnection, None] = {}
         self._arrivals: Arrivals[ProxyConnection] = Arrivals()
         self._watchers: list[Event] = []
+        #: called with each connection that has ended
+        self._when_ended: list[Callable[[ProxyConnection], object]] = []
         self._changing = Lock()
         self._running = False
         self._frozen: ActiveToxic | None = None
@@ -654,6 +664,8 @@ class Proxy(Reachable):
             del self._live[connection]
             for active in self._actives:
                 active._forget(connection)
+            for tell in self._when_ended:
+                tell(connection)
             self._changed()
 
     def _stop_accepting(self) -> None:
