@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,14 @@ from blackbox import BOUND
 from harness import faults, open_harness
 from harness.cli import main
 from harness.faults import Corrupt, Toxic
+
+#: Runs the harness as under `ulimit -S -n 32`.
+FEW_DESCRIPTORS = """
+import resource, sys
+from harness.cli import main
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+sys.exit(main())
+"""
 
 DATA = bytes(range(256)) * 4
 
@@ -318,6 +326,14 @@ def test_nobody_listens_to_what_it_says(upstream: str, backend: str) -> None:
         for _ in range(2):
             with proxy.connect() as client:
                 assert_echoes(client)
+        assert proxy.stop()[0] == 0
+
+
+def test_more_connections_than_a_process_is_given_descriptors(upstream: str, backend: str) -> None:
+    python = ("-c", FEW_DESCRIPTORS)
+    with Proxy(upstream, backend=backend, python=python) as proxy, ExitStack() as clients:
+        for _ in range(40):
+            assert_echoes(clients.enter_context(proxy.connect()))
         assert proxy.stop()[0] == 0
 
 

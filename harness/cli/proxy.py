@@ -8,6 +8,7 @@ import socket
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -59,6 +60,9 @@ class NamesToxic(argparse.Action):
         if self.dest not in namespace.toxics:
             namespace.toxics = [*namespace.toxics, self.dest]
 
+
+#: Descriptors that it asks the system for; each connection takes two.
+DESCRIPTORS = 65536
 
 #: What makes a toxic, by the name of the option that asks for it.
 TOXICS: dict[str, Callable[[Namespace], faults.Toxic]] = {
@@ -195,6 +199,7 @@ def run(options: Namespace) -> int:
         transport = _transport(options.listen)
     except OSError as exc:
         parser.error(f"argument --listen: {options.listen[0]!r}: {reason(exc)}")
+    _ask_for_descriptors()
     return anyio.run(
         _serve,
         options,
@@ -217,6 +222,19 @@ def _toxics(options: Namespace) -> list[faults.Toxic]:
         except ValueError as exc:
             options.parser.error(f"argument {_option(name)}: {exc}")
     return made
+
+
+def _ask_for_descriptors() -> None:
+    """Many systems give a process 256 or 1024, and as many as it wants if it asks."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _option(name: str) -> str:
