@@ -130,7 +130,7 @@ class Timeline(abc.ABC):
             # One of the connections may lead to the process that is unsure.
             return self._awaits_deadline(unsure)
         if self._seen_outside:
-            self.look_again_in = self.LOOK_AGAIN
+            self.look_again_in = min(self.look_again_in, self.LOOK_AGAIN)
         return bool(self._seen_outside)
 
     def _awaits_deadline(self, unsure: list[Hold]) -> bool:
@@ -149,7 +149,7 @@ class Timeline(abc.ABC):
                 for hold in unsure:
                     hold.unsure_since = now
                 return False
-            self.look_again_in = min(rest, self.LOOK_AGAIN)
+            self.look_again_in = min(self.look_again_in, rest, self.LOOK_AGAIN)
         return True
 
     def is_deadlocked(self) -> bool:

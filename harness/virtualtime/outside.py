@@ -58,6 +58,8 @@ class Outside:
         #: descriptors that are known not to lead out
         self._settled: dict[int, Identity] = {}
         self._leading_out: dict[int, _End] = {}
+        #: those of them whose peer had ended at the last look
+        self._ended: set[tuple[int, _End]] = set()
         #: attempts to connect that nobody in this loop is to answer
         self._connecting: dict[Identity, _End] = {}
         self._attempts: dict[Identity, Hold] = {}
@@ -87,7 +89,12 @@ class Outside:
         self._scan()
         self._hold_attempts()
         self._timeline.may_lead_out |= bool(self._leading_out) or self._pending
-        return [end.in_words() for fd, end in self._leading_out.items() if _may_bring(fd)]
+        ended = {each for each in self._leading_out.items() if not _may_bring(each[0])}
+        # What the peer has sent last may have come after the loop has looked at its sockets.
+        over, self._ended = ended & self._ended, ended
+        if ended - over:
+            self._timeline.look_again_in = 0
+        return [end.in_words() for fd, end in self._leading_out.items() if (fd, end) not in over]
 
     def _hold_attempts(self) -> None:
         for attempt in self._attempts.keys() - self._connecting.keys():
@@ -232,7 +239,7 @@ def _pid_of_peer(view: socket.socket) -> int | None:
 
 
 def _may_bring(fd: int) -> bool:
-    """Whether the peer may still send, or has sent something that is not read yet."""
+    """Whether the peer may still send."""
     poll = select.poll()
     ended = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
     poll.register(fd, ended)

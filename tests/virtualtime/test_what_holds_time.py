@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from harness import Harness
 from harness.virtualtime import VirtualClock
+from harness.virtualtime.outside import Outside
 
 #: Real seconds that something takes. Any number will do: nothing waits for it by the clock.
 A_WHILE = 0.1
@@ -292,6 +293,28 @@ async def test_a_server_outside(virtual_clock: VirtualClock):
                 assert await stream.receive() == b"late"
         thread.join()
     await sleep(2)
+    assert virtual_clock.now == 2
+
+
+async def test_the_last_that_a_peer_sends_comes_after_a_look_at_the_sockets(
+    virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with await anyio.connect_tcp(*listener.getsockname()) as stream:
+            peer, _ = listener.accept()
+            scan = Outside._scan
+
+            def send_and_scan(outside: Outside) -> None:
+                if peer.fileno() != -1:
+                    peer.sendall(b"late")
+                    peer.close()
+                scan(outside)
+
+            monkeypatch.setattr(Outside, "_scan", send_and_scan)
+            with fail_after(AT_ONCE):
+                assert await stream.receive() == b"late"
+            assert peer.fileno() == -1
+            await sleep(2)
     assert virtual_clock.now == 2
 
 
