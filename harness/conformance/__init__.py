@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .byte_stream import byte_stream_checks, check_byte_stream
+from .connectable import check_connectable, connectable_checks
 from .contract import PromiseBroken
 from .datagram import check_datagram_socket, datagram_checks
 from .half_close import check_half_closeable, half_close_checks
@@ -13,10 +14,12 @@ __all__ = [
     "PromiseBroken",
     "byte_stream_checks",
     "check_byte_stream",
+    "check_connectable",
     "check_datagram_socket",
     "check_half_closeable",
     "check_listener",
     "check_object_stream",
+    "connectable_checks",
     "datagram_checks",
     "half_close_checks",
     "listener_checks",

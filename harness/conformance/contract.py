@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import sys
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -594,7 +596,8 @@ async def closed_at_the_end(*resources: AsyncResource) -> AsyncIterator[None]:
 async def leaving_nothing(what: str) -> AsyncIterator[None]:
     """Expect that no socket is open and no task runs after the block that was not before it.
 
-    Other descriptors are the event loop's, which may need one more than before.
+    Nor may a socket have been left to the garbage collector, which Python tells by a warning. Other
+    descriptors are the event loop's, which may need one more than before.
 
     :param what: what the block does, in words: ``"a cancelled connect()"``
     """
@@ -602,18 +605,30 @@ async def leaving_nothing(what: str) -> AsyncIterator[None]:
     await settle()
     sockets = open_sockets()
     before = {task.id for task in get_running_tasks()}
-    yield
     left: list[str] = []
-    for _ in range(LOOKS):  # the other side may learn of the end a little later
-        await settle()
-        opened = open_sockets().items() - sockets.items()
-        started = [task for task in get_running_tasks() if task.id not in before]
-        left = [f"a socket, descriptor {number}," for number, _ in sorted(opened)]
-        left += [f"the task {task.name!r}" for task in started]
-        if not left:
-            return
-        await checkpoint()
-    raise PromiseBroken(f"nothing is left after {what}", f"there is still {' and '.join(left)}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        try:
+            yield
+            for _ in range(LOOKS):  # the other side may learn of the end a little later
+                await settle()
+                opened = open_sockets().items() - sockets.items()
+                started = [task for task in get_running_tasks() if task.id not in before]
+                left = [f"a socket (descriptor {number})" for number, _ in sorted(opened)]
+                left += [f"the task {task.name!r}" for task in started]
+                if not left:
+                    break
+                await checkpoint()
+        finally:
+            if left or sys.exc_info()[1] is not None:
+                gc.collect()  # a warning that comes later would be told of something else
+    for each in caught:
+        if "socket" in str(each.message):
+            left.append(str(each.message).replace("unclosed", "an unclosed"))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if left:
+        raise PromiseBroken(f"nothing is left after {what}", f"there was {' and '.join(left)}")
 
 
 class _Unknown(TypedAttributeSet):
