@@ -38,8 +38,8 @@ from .contract import (
 from .exchange import expect_same, ignoring_end, received_is, send_until_noticed
 
 ENDS = (
-    "According to the TLS standard, encrypted connections should end with a closing handshake. This "
-    "practice prevents so-called truncation attacks. AnyIO follows the standard by default"
+    "According to the TLS standard, encrypted connections should end with a closing handshake. "
+    "This practice prevents so-called truncation attacks. AnyIO follows the standard by default"
 )
 TLS = "AnyIO, docs/streams, Dealing with ragged EOFs; RFC 8446, 6.1"
 
