@@ -63,7 +63,7 @@ class Stage:
     async def put(self, data: bytes | None) -> bool:
         """Take bytes, or ``None`` for the end, when there is room; ``False`` if it has gone."""
         async with self._door:
-            while self._size >= self._toxic.capacity and not self._gone:
+            while self._size >= self._toxic.capacity:
                 self._emptied = self._emptied or Event()
                 await self._emptied.wait()
             if self._gone:
@@ -116,8 +116,6 @@ class Stage:
         """Be no more: what comes before gives its bytes to what comes after."""
         self.path.stages.remove(self)
         self._gone = True
-        if self._emptied is not None:
-            self._emptied.set()
 
     async def _look(self) -> None:
         __tracebackhide__ = True

@@ -91,13 +91,15 @@ class Ends:
         await sleep_forever()
 
 
-async def open_wire(harness, *toxics, collect=("upstream", "downstream"), **options):
+async def open_wire(
+    harness, *toxics, collect=("upstream", "downstream"), transport=None, **options
+):
     """A server, a proxy in front of it and a connection through that.
 
     :param collect: the directions in which somebody receives
     """
     ends = Ends()
-    server = await harness.serve(ends, grace=0)
+    server = await harness.serve(ends, grace=0, transport=transport)
     proxy = await harness.proxy(server, *toxics, **options)
     return await open_another(harness, server, proxy, ends, collect=collect)
 
