@@ -73,13 +73,14 @@ def drain(raw: socket.socket | Socket) -> None:
 
 def lowest(stream: Any) -> Any:
     """What carries the bytes of a stream that the harness or TLS has wrapped."""
-    while True:
-        if isinstance(stream, RecordedStream):
-            stream = stream._stream
-        elif hasattr(stream, "transport_stream"):
-            stream = stream.transport_stream
-        else:
-            return stream
+    while isinstance(stream, RecordedStream) or is_tls(stream):
+        stream = stream._stream if isinstance(stream, RecordedStream) else stream.transport_stream
+    return stream
+
+
+def is_tls(stream: Any) -> bool:
+    """Whether it has no other end than that of the connection: no ``send_eof``."""
+    return hasattr(stream, "transport_stream")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, Event, 
 from anyio.abc import ByteStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
+from .closing import is_tls
 from .contract import Direction
 from .stage import Stage
 
@@ -102,8 +103,10 @@ class Path:
                 return
             self._ended = True
             try:
+                if is_tls(self._sink):
+                    raise NotImplementedError
                 await self._sink.send_eof()
-            except NotImplementedError:  # TLS: it has no other end than that of the connection
+            except NotImplementedError:  # it has no other end than that of the connection
                 self.connection.end_with("finished")
             except (RuntimeError, *BROKEN):  # RuntimeError: uvloop's, for one that has gone
                 self.connection.end_with("reset")

@@ -10,7 +10,7 @@ from anyio import create_task_group
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 from broken_truncations import BROKEN, Sound, cut, pairs_of
-from differences import expect_difference, expect_found
+from known import expect_difference, expect_found
 
 from harness.conformance import check_truncation, truncation_checks
 from harness.network import MemoryStream, Network
