@@ -67,7 +67,7 @@ class During(Trigger):
 
     def __init__(self, start: float, end: float = float("inf")) -> None:
         self.start: float = checked_number(start, "start", of="During")
-        if not isinstance(end, (int, float)) or not end > self.start:
+        if isinstance(end, bool) or not isinstance(end, (int, float)) or not end > self.start:
             raise ValueError(f"During: end has to come after start ({start!r}), and not be {end!r}")
         self.end: float = end
 
