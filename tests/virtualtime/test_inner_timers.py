@@ -442,16 +442,15 @@ READY = "print('!', end='', flush=True); sys.stdin.read()"
 
 STUBBORN = f"import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READY}"
 
+#: Ends some time after a signal.
 SLOW = f"""
 import signal, sys, time
-
-def end(*_):
-    time.sleep({A_WHILE})
-    sys.exit(7)
-
-signal.signal(signal.SIGTERM, end)
-signal.signal(signal.SIGUSR1, end)
-{READY}
+signals = signal.SIGTERM, signal.SIGUSR1
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # a handler might come just before the wait
+print('!', end='', flush=True)
+signal.sigwait(signals)
+time.sleep({A_WHILE})
+sys.exit(7)
 """
 
 
