@@ -236,7 +236,7 @@ def test_the_toxicity(upstream: str, backend: str) -> None:
     with Proxy(upstream, *never, backend=backend) as proxy, proxy.connect() as client:
         assert_echoes(client)
     with Proxy(upstream, "--refuse", backend=backend) as proxy:
-        with proxy.connect() as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), proxy.connect() as client:
             client.recv(1)
         assert ": reset, 0 B up, 0 B down; Refuse 1" in proxy.stop()[1]
 
@@ -268,7 +268,7 @@ def test_a_server_that_is_not_there(backend: str) -> None:
         nobody.bind(("127.0.0.1", 0))
         upstream = "{}:{}".format(*nobody.getsockname())
         with Proxy(upstream, backend=backend) as proxy:
-            with proxy.connect() as client, pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError), proxy.connect() as client:
                 client.recv(1)
             nobody.listen()
             with proxy.connect() as client:

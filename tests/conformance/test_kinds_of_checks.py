@@ -74,7 +74,7 @@ async def test_a_check_comes_to_an_end_where_nothing_does(kind, anyio_backend, v
         await Event().wait()
 
     checks, _, more, _ = KINDS[kind]
-    with pytest.raises(PromiseBroken, match="after 7 s (something|it) still waits"):
+    with pytest.raises(PromiseBroken, match=r"after 7 s (something|it) still waits"):
         await checks[0](make_nothing, *more, timeout=7)
 
 
