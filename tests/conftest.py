@@ -14,12 +14,14 @@ from harness.pytest_plugin.options import settings_key
 def pytest_configure(config: pytest.Config) -> None:
     """Have from the system what the tests need, and may not have been given.
 
-    Ctrl-C: a shell starts what it puts into the background with SIGINT ignored, and every process
-    below inherits that. And the descriptors of a thousand connections, both ends: many systems say
-    1024 or 256.
+    Signals: a shell starts what it puts into the background with SIGINT ignored, nohup does so with
+    SIGHUP, and every process below inherits that. And the descriptors of a thousand connections,
+    both ends: many systems say 1024 or 256.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if sys.platform != "win32":
         import resource
 

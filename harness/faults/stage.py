@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from anyio import CancelScope, Event, Lock, current_time, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
-from .contract import Link, Toxic, Trigger
+from .contract import Direction, Link, Toxic, Trigger
 
 if TYPE_CHECKING:
     from .path import Path
-    from .proxy import ActiveToxic, Ending
+    from .proxy import ActiveToxic, Ending, ProxyConnection
 
 
 class Stage:
@@ -34,10 +34,11 @@ class Stage:
 
     def __init__(self, path: Path, active: ActiveToxic, seed: str) -> None:
         self.path = path
-        self.connection = path.connection
+        self.connection: ProxyConnection = path.connection
         self.active = active
         self.changed: Event = Event()
         self.ended: bool = False
+        self.closes: float
         self._opens, self.closes = active.window
         self._began = math.inf
         self._removed = self._gone = False
@@ -204,11 +205,12 @@ class StageLink(Link):
     """What :meth:`Toxic.transfer` and :meth:`Toxic.finish` see."""
 
     def __init__(self, stage: Stage, seed: str) -> None:
-        self.direction = stage.path.direction
-        self.connection = stage.connection
-        self.random = Random(seed)
-        self.offset = 0
-        self.arrived = self.began = current_time()
+        self.direction: Direction = stage.path.direction
+        self.connection: ProxyConnection = stage.connection
+        self.random: Random = Random(seed)
+        self.offset: int = 0
+        self.arrived: float = current_time()
+        self.began: float = self.arrived
         self._stage = stage
         self._seed = seed
         self._given: bytes | None = None
