@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.abc import ByteStream, ByteStreamConnectable
 
+from .connection import RecordedStream
 from .transports.base import Endpoint, host_of, path_of, port_of, url_of
 
 if TYPE_CHECKING:
+    import httpx
+
     from .core import Harness
 
 
@@ -54,6 +57,32 @@ class Reachable(ByteStreamConnectable):
         """
         return await self._harness.connect(self)
 
+    def http_client(self, **options: Any) -> httpx.AsyncClient:
+        """An HTTP client of it, over whatever transport: ``await client.get("/")``.
+
+        ``base_url`` is where the server is (``http://localhost`` for a unix socket), TLS is
+        trusted, and each connection is made with :meth:`connect`, whatever host a request names. A
+        client that is left open loses its idle connections when the test ends, before servers stop.
+
+        :param options: of ``httpx.AsyncClient``, but for those that are about the way to the
+            server. HTTP/2 is not negotiated; ``http1=False, http2=True`` speaks it at once.
+        :raises ModuleNotFoundError: without httpx: ``pip install anyio-harness[http]``
+        :raises TypeError: for an option that it does not take
+        :raises RuntimeError: after the end of the test
+        """
+        __tracebackhide__ = True
+        self._harness._check_open("make an HTTP client")
+        try:
+            from .adapters.http import client_of
+        except ModuleNotFoundError as exc:
+            raise ModuleNotFoundError(
+                f"http_client() needs {exc.name}: pip install anyio-harness[http]", name=exc.name
+            ) from exc
+        return client_of(self, **options)
+
     @abstractmethod
     async def _connect(self) -> ByteStream:
         """A stream to it that nobody closes. Raises :exc:`anyio.ConnectionFailed`."""
+
+    def _was_connected(self, stream: RecordedStream) -> None:
+        """A stream to it was made, which the harness keeps."""

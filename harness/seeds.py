@@ -26,6 +26,11 @@ class Seed:
         self._value = value
         self._used = used
 
+    @property
+    def value(self) -> int | str:
+        """The seed, for something of which it is not known yet whether it follows from it."""
+        return self._value
+
     def use(self) -> int | str:
         """The seed, for something that follows from it."""
         if self._used is not None:

@@ -63,9 +63,7 @@ async def _settle_asyncio(turns: int | None) -> bool:
             turned += 1
             quiet += 1
             for task in asyncio.all_tasks():
-                # What a task waits for. `Task` has no public word for it; AnyIO reads it too.
-                waiter = getattr(task, "_fut_waiter", None)
-                if (waiter is None or waiter.done()) and task not in _settling:
+                if not is_blocked(task) and task not in _settling:
                     quiet = 0
                     break
         return True
@@ -104,3 +102,15 @@ async def _settle_trio(turns: int | None) -> bool:
         finally:
             trio.lowlevel.remove_instrument(counter)
     return settled
+
+
+def is_blocked(task: asyncio.Task[Any]) -> bool:
+    """Whether a task of asyncio's waits for something that has not happened yet."""
+    # What a task waits for. `Task` has no public word for it; AnyIO reads it too.
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is None:
+        return False
+    # asyncio takes anything that can be waited for. The `taskgroup` backport has such a thing,
+    # which does not tell whether it is done.
+    done = getattr(waiter, "done", None)
+    return done is None or not done()

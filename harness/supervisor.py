@@ -98,6 +98,11 @@ class Supervisor:
         """Whether what is started now is for every test that uses the fixture which holds this."""
         return self._listener is not None and self._listener.lasting
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the end has begun: see :meth:`notice`."""
+        return self._ending
+
     def notice(self, exception: BaseException, origin: str, *, lasting: bool = False) -> None:
         """Record a crash and tell whoever watches.
 

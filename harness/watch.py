@@ -8,17 +8,19 @@ raises the crash in the place of the cancellation. Timeouts and Ctrl-C take the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from anyio import (
     BrokenResourceError,
     CancelScope,
     ClosedResourceError,
+    ConnectionFailed,
     EndOfStream,
     IncompleteRead,
+    create_task_group,
     get_cancelled_exc_class,
 )
 
@@ -35,8 +37,14 @@ T = TypeVar("T")
 #: Turns of the event loop that a finished body grants to a crash that is already on its way.
 TURNS_FOR_A_CRASH = 64
 
+
+class HasEnded(ConnectionFailed):
+    """A server cannot be connected to, because it has ended by itself."""
+
+
 #: What a client sees when the other side of its connection crashes.
 CONSEQUENCES = (
+    HasEnded,
     EndOfStream,
     BrokenResourceError,
     ClosedResourceError,
@@ -116,6 +124,8 @@ class Watch:
             if error is not None and not self._crashes and isinstance(error, Exception):
                 # A client's EndOfStream may be the trace of a crash that is not recorded yet.
                 self._failed_first = True
+                if is_consequence(error):
+                    await hear_from_elsewhere()
             if error is not None or self._crashes:
                 with CancelScope(shield=True):
                     await settle(turns=TURNS_FOR_A_CRASH)
@@ -279,6 +289,8 @@ class _Loop:
         self.pending: list[Crash] = []
         #: crashes of what fixtures hold open that came while nothing that hears them was listening
         self.unheard: list[tuple[object, Crash]] = []
+        #: waits a moment, each, for the end of something that runs outside of this process
+        self.elsewhere: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
 #: AnyIO's ``RunVar`` would do, but it knows its loop only in a task, and crashes also come from
@@ -297,6 +309,30 @@ def _loop() -> _Loop:
 def listening_watch() -> Watch | None:
     """The watch over the test body, or over the fixture, that is running in this event loop."""
     return _loop().listening
+
+
+@contextmanager
+def running_elsewhere(moment: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """While something runs whose connections may end before this event loop hears of its crash.
+
+    :param moment: waits for that, a bounded time
+    """
+    loop = _loop()
+    loop.elsewhere.append(moment)
+    try:
+        yield
+    finally:
+        loop.elsewhere.remove(moment)
+
+
+async def hear_from_elsewhere() -> None:
+    """Give what runs outside of this process a moment to be known as crashed."""
+    moments = list(_loop().elsewhere)
+    if moments:
+        with CancelScope(shield=True):
+            async with create_task_group() as tasks:
+                for moment in moments:
+                    tasks.start_soon(moment)
 
 
 def leave_unheard(fixture: object, crash: Crash) -> None:

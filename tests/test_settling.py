@@ -285,3 +285,41 @@ async def test_on_asyncio_it_turns_the_loop_and_never_pauses(anyio_backend, monk
     monkeypatch.setattr(asyncio, "sleep", recorded)
     await settle()
     assert delays == [0] * QUIET_TURNS
+
+
+class Waitable:
+    """What a task of asyncio's may wait for beside a future: it does not tell if it is done."""
+
+    _asyncio_future_blocking = False
+
+    def __await__(self):
+        self._asyncio_future_blocking = True
+        yield self
+
+    def get_loop(self):
+        return asyncio.get_running_loop()
+
+    def add_done_callback(self, callback, *, context):
+        self.wake = lambda: self.get_loop().call_soon(callback, self, context=context)
+
+    def cancel(self, msg=None):
+        return False
+
+    def result(self):
+        return None
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+async def test_a_task_that_waits_for_no_future_is_blocked(harness):
+    waitable = Waitable()
+
+    async def wait():
+        await waitable
+
+    task = asyncio.get_running_loop().create_task(wait())
+    await harness.settle()
+    assert not task.done()
+    assert "wait" in harness.dump()
+    waitable.wake()
+    await harness.settle()
+    assert task.done()

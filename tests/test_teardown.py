@@ -210,7 +210,7 @@ async def test_the_order_of_the_end(harness: Harness) -> None:
             events.append("lingering one cancelled")
 
     async def release_at_the_end() -> None:
-        while not working_server._accepting.cancel_called:
+        while working_server._running:
             await anyio.lowlevel.checkpoint()
         await inner.settle()
         release.set()

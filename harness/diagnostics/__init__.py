@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .blocking import Blocked, Sampler
-from .connections import LiveConnection
+from .connections import LiveConnection, ProxiedConnection, ProxiedRecord
 from .loopview import TEST, LoopView
 from .stacks import (
     all_in,
@@ -25,6 +25,8 @@ __all__ = [
     "Blocked",
     "LiveConnection",
     "LoopView",
+    "ProxiedConnection",
+    "ProxiedRecord",
     "Sampler",
     "all_in",
     "await_stack",

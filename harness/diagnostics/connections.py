@@ -75,6 +75,41 @@ class LiveConnection:
         return ", ".join(parts)
 
 
+@dataclass
+class ProxiedRecord:
+    """What a proxy knows of one of its connections; ``in`` is from the client, ``out`` to it."""
+
+    id: int
+    bytes_in: int
+    bytes_out: int
+    remote_address: Any
+    fired: tuple[str, ...]
+    local_address: Any = None
+    state: str = "established"
+    waiting: str | None = None
+
+
+@dataclass(frozen=True)
+class ProxiedConnection(LiveConnection):
+    """A connection through a proxy, which is named in the place of the server."""
+
+    record: ProxiedRecord
+
+    @property
+    def name(self) -> str:
+        return f"connection {self.record.id} of proxy {self.server!r}"
+
+    def state(self) -> str:
+        record = self.record
+        parts = [f"{_bytes(record.bytes_in)} up", f"{_bytes(record.bytes_out)} down"]
+        client = format_address(record.remote_address)
+        if client:
+            parts.append(f"from {client}")
+        if record.fired:
+            parts.append(f"{', '.join(record.fired)} fired")
+        return ", ".join(parts)
+
+
 def _bytes(number: int) -> str:
     return "1 byte" if number == 1 else f"{number} bytes"
 

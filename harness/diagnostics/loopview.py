@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from ..backends import current_library
+from ..settling import is_blocked
 from .stacks import await_stack, line_of
 
 T = TypeVar("T")
@@ -203,7 +204,7 @@ def _asyncio_tasks(loop: asyncio.AbstractEventLoop) -> list[TaskRecord]:
         if _is_running(coroutine):
             now: State = "running"
         else:
-            now = "runnable" if waiter is None or waiter.done() else "blocked"
+            now = "blocked" if is_blocked(task) else "runnable"
         name = _title(task.get_name(), coroutine)
         records.append(TaskRecord(id(task), name, coroutine, parent, group, now, scopes, waiter))
     return records

@@ -43,6 +43,7 @@ def format_tasks(
     view: LoopView,
     *,
     connections: Iterable[LiveConnection] = (),
+    ended: Iterable[tuple[str, str]] = (),
     width: int = 100,
     hide: Collection[str] = (),
 ) -> str:
@@ -51,16 +52,24 @@ def format_tasks(
     May be called in any thread, whether the loop runs, is blocked or spins.
 
     :param connections: what streams are called, and the list at the end
+    :param ended: servers that have no task any more: the name of each, and how it has ended
     :param width: no line is longer, in characters
     :param hide: names of tasks that are left out, together with what is below them
     """
     connections = list(connections)
     lines = _Tree(view, connections, width, hide).lines()
+    for name, end in ended:
+        lines.append(shorten(f"- server {name!r}", width))
+        lines.extend(f"    {line}" for line in wrapped(end, width - 4))
     if connections:
         lines.append("connections")
         listed = format_connections(connections, width=width - 2)
         lines.extend(f"  {line}" for line in listed)
     return "\n".join(lines)
+
+
+#: The task of an event loop in a thread of AnyIO's, which waits to be given something to do.
+PORTAL = "anyio.from_thread.start_blocking_portal.<locals>.run_portal"
 
 
 class _Node:
@@ -76,7 +85,7 @@ class _Node:
 
     def is_structure(self) -> bool:
         """Whether it is a task of the machinery, which only holds others."""
-        if not self.stack:
+        if not self.stack or self.task.name == PORTAL:
             return True
         outermost = self.stack[0][0]
         function = outermost.f_code.co_name

@@ -176,7 +176,7 @@ def _stream(site: Site, around: Surroundings, doing: str) -> Wait | None:
         if not sends:
             return Wait(f"waits to receive a datagram at {here or 'a socket'}")
         peer = "its peer"
-    elif site.is_a("SocketStream", "TLSStream", "MemoryStream", "ConnectedUDPSocket"):
+    elif site.is_a("SocketStream", "TLSStream", "MemoryStream", "ConnectedUDPSocket", "Shortcut"):
         peer = format_address(_extra(stream, SocketAttribute.remote_address)) or "its peer"
     else:
         return None
@@ -195,6 +195,15 @@ def _receive(site: Site, around: Surroundings) -> Wait | None:
 def _send(site: Site, around: Surroundings) -> Wait | None:
     wait = _stream(site, around, "send")
     return wait and _blocked(site, wait)
+
+
+def _pass_on(site: Site, around: Surroundings) -> Wait | None:
+    if not site.is_a("Shortcut"):
+        return None
+    sends = site.goes_through("_drain")
+    stream = site.local("sink") if sends else site.subject
+    peer = format_address(_extra(stream, SocketAttribute.remote_address)) or "its peer"
+    return _blocked(site, Wait(f"waits to {'send to' if sends else 'receive from'} {peer}"))
 
 
 def _extra(stream: Any, attribute: Any) -> Any:
@@ -274,7 +283,7 @@ def _server_serve(site: Site, around: Surroundings) -> Wait | None:
     if not site.is_a("Server") or not site.subject._running:
         return None
     address = format_address(site.subject.address)
-    return Wait(f"waits for connections at {address}")
+    return Wait(f"{site.subject.shape.doing} at {address}")
 
 
 def _server_connections(site: Site, around: Surroundings) -> Wait | None:
@@ -289,8 +298,10 @@ def _server_connections(site: Site, around: Surroundings) -> Wait | None:
 def _server_stop(site: Site, around: Surroundings) -> Wait | None:
     if not site.is_a("Server"):
         return None
-    live = _count(len(site.subject.connections), "handler")
-    return _blocked(site, Wait(f"waits for {live} of server {site.subject.name!r} to stop"))
+    # One that accepts by itself has no handlers that the harness knows.
+    live = len(site.subject._live)
+    handlers = f"{_count(live, 'handler')} of " if live else ""
+    return _blocked(site, Wait(f"waits for {handlers}server {site.subject.name!r} to stop"))
 
 
 def _supervisor_close(site: Site, around: Surroundings) -> Wait | None:
@@ -390,6 +401,16 @@ def _sleep(site: Site, around: Surroundings) -> Wait | None:
     return Wait(f"sleeps for another {max(until - around.now, 0):.1f} s", until=until)
 
 
+def _limit(site: Site) -> str:
+    """How many threads there may be, in words."""
+    for frame in (site.frame, *site.inner):
+        if frame.f_code.co_name == "acquire_on_behalf_of":
+            total = getattr(site.local("self", frame), "total_tokens", None)
+            if total is not None:
+                return f" of {total:g}"
+    return ""
+
+
 def _thread(site: Site, around: Surroundings) -> Wait | None:
     """A function that runs in a worker thread; AnyIO's, asyncio's and trio's way."""
     function = site.local("sync_fn" if site.function == "to_thread_run_sync" else "func")
@@ -397,7 +418,7 @@ def _thread(site: Site, around: Surroundings) -> Wait | None:
         return None
     name = _function_name(function)
     if site.goes_through("acquire_on_behalf_of"):
-        return _blocked(site, Wait(f"waits for a free worker thread for {name}"))
+        return _blocked(site, Wait(f"waits for a free worker thread{_limit(site)} for {name}"))
     thread = None
     for frame in (site.frame, *site.inner):
         if frame.f_code.co_name == "run_sync_in_worker_thread":  # AnyIO on asyncio
@@ -456,6 +477,28 @@ def _descriptor(site: Site, around: Surroundings) -> Wait | None:
     return _blocked(site, Wait(f"waits until descriptor {number} is {able}"))
 
 
+def _process_child(site: Site, around: Surroundings) -> Wait | None:
+    if not site.is_a("Child"):
+        return None
+    what = {"until_ended": "to end", "until_stopped": "to stand still", "copy_output": "to write"}
+    return _blocked(site, Wait(f"waits for process {site.subject.pid} {what[site.function]}"))
+
+
+def _process_line(site: Site, around: Surroundings) -> Wait | None:
+    if not site.is_a("Process"):
+        return None
+    pattern = site.local("pattern").pattern
+    return _blocked(
+        site, Wait(f"waits for a line of process {site.subject.pid} that matches {pattern!r}")
+    )
+
+
+def _process_over(site: Site, around: Surroundings) -> Wait | None:
+    if not site.is_a("Process"):
+        return None
+    return _blocked(site, Wait(f"waits for process {site.subject.pid} to end"))
+
+
 def _signal(site: Site, around: Surroundings) -> Wait | None:
     if not site.is_a("_SignalReceiver"):
         return None
@@ -471,6 +514,7 @@ def _fixture(site: Site, surroundings: Surroundings) -> Wait | None:
 #: By the name of the function that a frame runs.
 RULES: Mapping[str, Rule] = {
     "_hold": _fixture,
+    "pass_on": _pass_on,
     "receive": _receive,
     "send": _send,
     "receive_some": _trio_stream,
@@ -507,6 +551,12 @@ RULES: Mapping[str, Rule] = {
     "to_thread": _thread,
     "__aexit__": _children,
     "start": _start,
+    "until_ended": _process_child,
+    "until_stopped": _process_child,
+    "copy_output": _process_child,
+    "_until_ready": _process_line,
+    "_until_written": _process_line,
+    "_until_over": _process_over,
     "wait_readable": _descriptor,
     "wait_writable": _descriptor,
     "__anext__": _signal,

@@ -23,7 +23,7 @@ from .async_generators import AsyncGenerators
 from .cancel_scopes import CancelScopes
 from .caught_warnings import WarningsOfTheTest
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
-from .coroutines import Coroutines
+from .coroutines import Coroutines, close_never_awaited, remember_left
 from .descriptors import Descriptors
 from .event_loops import EventLoops
 from .loops import LoopWatch
@@ -72,10 +72,17 @@ class LeakCheck:
 
     :param kinds: the kinds of leak to look for
     :param name: whose leaks, for a debugger
+    :param elsewhere: whether a line is another test's
     :raises ValueError: for a kind that does not exist
     """
 
-    def __init__(self, *, kinds: Collection[str] = ALL, name: str = "a test") -> None:
+    def __init__(
+        self,
+        *,
+        kinds: Collection[str] = ALL,
+        name: str = "a test",
+        elsewhere: Callable[[Place], bool] = lambda place: False,
+    ) -> None:
         unknown = sorted(set(kinds) - set(ALL))
         if unknown:
             raise ValueError(f"unknown kinds of leak: {unknown}; there are {list(ALL)}")
@@ -86,11 +93,12 @@ class LeakCheck:
         self._timers = Timers(self._test)
         self._descriptors = Descriptors(self._test)
         self._processes = Processes(self._test)
+        self._coroutines = Coroutines(self._test, self._warnings, elsewhere)
         event_loops = EventLoops(self._test)
         every: list[Kind] = [
             self._tasks,
             self._exceptions,
-            Coroutines(self._test, self._warnings),
+            self._coroutines,
             CancelScopes(self._test),
             AsyncGenerators(self._test, self._warnings),
             MemoryStreams(self._test, self._warnings),
@@ -185,9 +193,26 @@ class LeakCheck:
                 self._reported.update(self._look())  # the same things, now that they have gone
         return leaks
 
-    def stop(self) -> list[Leak]:
-        """End; return what :meth:`find` could not see: what shows only without the event loop."""
+    def failed(self, error: BaseException) -> list[Leak]:
+        """A part of the test has failed with ``error``: what its traceback alone keeps.
+
+        That are coroutines which were never awaited; they are closed, so that no later test meets
+        them.
+        """
+        return close_never_awaited(error) if self._coroutines in self._listening else []
+
+    def late(self) -> list[Leak]:
+        """What has shown during this test and is of another one."""
+        return self._coroutines.late()
+
+    def stop(self, *, failed: bool = False) -> list[Leak]:
+        """End; return what :meth:`find` could not see: what shows only without the event loop.
+
+        :param failed: as for :meth:`find`
+        """
         self._warnings.end()
+        if failed and self._coroutines in self._listening:
+            remember_left()
         try:
             suspects: Suspects = {}
             for kind in self._kinds:
@@ -245,6 +270,10 @@ class LeakCheck:
     def made_descriptor(self, fd: int, place: Place | None, whose: Owner | None) -> None:
         if self._descriptors in self._listening:
             self._descriptors.made_descriptor(fd, place, whose)
+
+    def made_transport(self, transport: Any) -> None:
+        if self._descriptors in self._listening:
+            self._descriptors.made_transport(transport)
 
     def made_process(self, pid: int, name: str, place: Place | None, whose: Owner | None) -> None:
         if self._processes in self._listening:

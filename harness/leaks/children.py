@@ -55,11 +55,11 @@ def _of_each_thread() -> Iterator[int]:
 
 def _of_all_processes() -> Iterator[int]:
     here = os.getpid()
-    return (pid for pid, parent in _every_process() if parent == here)
+    return (pid for pid, parent, _ in _every_process() if parent == here)
 
 
-def _every_process() -> Iterator[tuple[int, int]]:
-    """Each process of the machine, and its parent."""
+def _every_process() -> Iterator[tuple[int, int, int]]:
+    """Each process of the machine, its parent, and its session."""
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -67,9 +67,9 @@ def _every_process() -> Iterator[tuple[int, int]]:
     for name in names:
         if name.isdigit():
             with contextlib.suppress(OSError, IndexError):  # the process has ended meanwhile
-                # "pid (name) state parent ...", and the name may have anything in it
-                status = _read(f"/proc/{name}/stat").rpartition(b")")[2]
-                yield int(name), int(status.split(None, 2)[1])
+                # "pid (name) state parent group session ...", and the name may have anything in it
+                status = _read(f"/proc/{name}/stat").rpartition(b")")[2].split(None, 4)
+                yield int(name), int(status[1]), int(status[3])
 
 
 def ticks() -> int:
@@ -98,11 +98,29 @@ def command_of(pid: int) -> str:
 def with_descendants(processes: Iterable[int]) -> frozenset[int]:
     """``processes``, their children, and so on. Slow, as is every look at the whole machine."""
     of_parent: dict[int, list[int]] = {}
-    for pid, parent in _every_process():
+    for pid, parent, _ in _every_process():
         of_parent.setdefault(parent, []).append(pid)
     found = list(processes)
     for each in found:
         found.extend(of_parent.get(each, ()))
+    return frozenset(found)
+
+
+def kin_of(pid: int) -> frozenset[int]:
+    """The processes of the session that ``pid`` leads, and what descends from it; without itself.
+
+    A process that has lost its parent is still in its session, and one that has left that may still
+    have its parent. None are found where there is no ``/proc``.
+    """
+    of_parent: dict[int, list[int]] = {}
+    found = []
+    for each, parent, session in _every_process():
+        of_parent.setdefault(parent, []).append(each)
+        if session == pid and each != pid:
+            found.append(each)
+    found += of_parent.get(pid, ())
+    for each in found:
+        found.extend(other for other in of_parent.get(each, ()) if other not in found)
     return frozenset(found)
 
 
@@ -121,15 +139,18 @@ def _read(path: str) -> bytes:
 _open = os.open
 
 
-def helpers_of_multiprocessing() -> frozenset[int]:
-    """Processes that multiprocessing starts once in a process, and that end by themselves with it.
+def helpers() -> frozenset[int]:
+    """Processes that are started once in a process, and that end by themselves with it.
 
-    ``multiprocessing/resource_tracker.py``, ``ResourceTracker._pid``, and
-    ``multiprocessing/forkserver.py``, ``ForkServer._forkserver_pid``.
+    The watchdog of the harness, and those of multiprocessing
+    (``multiprocessing/resource_tracker.py``, ``ResourceTracker._pid``, and
+    ``multiprocessing/forkserver.py``, ``ForkServer._forkserver_pid``).
     """
     tracker: Any = sys.modules.get("multiprocessing.resource_tracker")
     server: Any = sys.modules.get("multiprocessing.forkserver")
+    watchdog: Any = sys.modules.get("harness.adapters.watchdog")
     found = (
+        getattr(watchdog, "pid", None),
         getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
         getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
     )

@@ -70,10 +70,10 @@ IGNORED_PEERS = (
 class _Socket(weakref.ref[socket.socket]):
     """A socket that was made; tells when it goes."""
 
-    __slots__ = ("kind", "number", "place", "whose")
+    __slots__ = ("descriptor", "kind", "number", "place")
     number: int
+    descriptor: tuple[int, Identity | None]
     place: Place
-    whose: Owner | None
     kind: str
 
 
@@ -88,9 +88,11 @@ class Descriptors(Kind):
         self._during: dict[int, Identity] = {}
         self._made: dict[int, tuple[Identity, Place | None, Owner | None]] = {}
         self._sockets: dict[int, _Socket] = {}
-        self._dropped: list[_Socket] = []
+        #: the transports that uvloop has made, by descriptor
+        self._transports: dict[int, weakref.ref[Any]] = {}
+        #: by descriptor: what it was, since more than one object may tell of it
+        self._dropped: dict[tuple[int, Identity | None], tuple[str, Place]] = {}
         self._dropped_files: list[tuple[str, Place]] = []
-        self._numbers = itertools.count()
 
     def start(self) -> None:
         self._before = open_descriptors()
@@ -137,8 +139,8 @@ class Descriptors(Kind):
             self._sockets.pop(id(sock), None)
             return
         record = _Socket(sock, self._went)
-        record.number, record.place, record.whose = id(sock), place, whose
-        record.kind = _sort(sock)
+        record.number, record.place, record.kind = id(sock), place, _sort(sock)
+        record.descriptor = fd, self._made[fd][0] if fd in self._made else None
         self._sockets[id(sock)] = record
 
     def closed_socket(self, sock: socket.socket) -> None:
@@ -149,8 +151,31 @@ class Descriptors(Kind):
         assert isinstance(reference, _Socket)
         if self._sockets.get(reference.number) is reference:
             del self._sockets[reference.number]
-            reference.number = next(self._numbers)
-            self._dropped.append(reference)
+            self._dropped[reference.descriptor] = reference.kind, reference.place
+
+    def made_transport(self, transport: Any) -> None:
+        """A transport was made, whose socket is one in C: that goes with it."""
+        sock = transport.get_extra_info("socket")
+        fd = -1 if sock is None else sock.fileno()
+        made, place, whose = self._made.get(fd, (None, None, None))
+        if made is None or place is None or not self.mine(whose):
+            return
+        identity = made
+        with contextlib.suppress(TypeError):  # uvloop's of TLS has no weak references
+            self._transports[fd] = weakref.ref(transport, lambda _: self._went_open(fd, identity))
+
+    def dropped_writer(self, transport: Any) -> None:
+        """An unclosed writer is being collected, and closes ``transport``."""
+        for sock in _sockets_of(transport):
+            with contextlib.suppress(OSError):  # it is closed
+                self._went_open(sock.fileno(), identity_of(sock.fileno()))
+
+    def _went_open(self, fd: int, identity: Identity) -> None:
+        """What stands for a descriptor has gone; if that is open, it was not closed."""
+        place, whose, _ = self._place_of(fd, identity)
+        with contextlib.suppress(OSError):
+            if place is not None and self.mine(whose) and identity_of(fd) == identity:
+                self._dropped[fd, identity] = _Address(fd).sort, place
 
     def dropped_file(self, name: str, place: Place | None, whose: Owner | None) -> None:
         """A file object has gone that was not closed; its descriptor is closed with it."""
@@ -176,9 +201,9 @@ class Descriptors(Kind):
             describe = self._suspect(fd, identity, place, now)
             if describe is not None:
                 suspects["descriptor", fd, identity] = describe
-        for dropped in self._dropped:
-            suspects["dropped socket", dropped.number] = _describe(
-                "socket", f"{dropped.kind}, dropped without close()", dropped.place
+        for descriptor, (sort, place) in list(self._dropped.items()):
+            suspects["dropped socket", descriptor] = _describe(
+                "socket", f"{sort}, dropped without close()", place
             )
         for number, (name, place) in enumerate(self._dropped_files):
             suspects["dropped file", number] = _describe(
@@ -270,17 +295,19 @@ class Descriptors(Kind):
         for hook in (*_hooks, *itertools.chain.from_iterable(_of_backends.values())):
             hook.leave(self)
         self._sockets.clear()
+        self._transports.clear()
 
 
 def transports_and_servers() -> list[Any]:
     """Those of asyncio and uvloop, in this whole process; uvloop's have no base class of asyncio's.
 
-    A look at every object there is: only for what is known to be left behind.
+    A look at every object there is: only for what is known to be left behind. By their types: a
+    proxy would be asked for what it stands for, which may be gone.
     """
     return [
         each
         for each in gc.get_objects()
-        if isinstance(each, (asyncio.BaseTransport, asyncio.AbstractServer))
+        if issubclass(type(each), (asyncio.BaseTransport, asyncio.AbstractServer))
         or (
             type(each).__module__ == "uvloop.loop"
             and any(hasattr(each, name) for name in ("abort", "sockets", "get_pid"))
@@ -290,9 +317,14 @@ def transports_and_servers() -> list[Any]:
 
 def _sockets_of(each: Any) -> list[Any]:
     """The sockets of a transport or a server."""
-    if hasattr(each, "sockets"):
-        return list(each.sockets or ())
-    sock = each.get_extra_info("socket") if hasattr(each, "get_extra_info") else None
+    try:
+        if hasattr(each, "sockets"):
+            return list(each.sockets or ())
+        sock = each.get_extra_info("socket") if hasattr(each, "get_extra_info") else None
+    except Exception:
+        # Of one that was closed twice, asyncio's own cannot be asked (asyncio/sslproto.py,
+        # `_SSLProtocolTransport.close`), and what others have made is their own affair.
+        return []
     return [] if sock is None else [sock]
 
 
@@ -360,8 +392,14 @@ def _link(fd: int) -> str:
 
 
 def _process_wide() -> set[int]:
-    """Descriptors that multiprocessing opens once in a process, for its helper processes."""
+    """Descriptors that are opened once in a process, for helper processes.
+
+    They are those of the harness's watchdog, and of multiprocessing.
+    """
     found = set()
+    watchdog: Any = sys.modules.get("harness.adapters.watchdog")
+    if watchdog is not None:
+        found.add(watchdog.descriptor)
     tracker: Any = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is not None:
         found.add(tracker._resource_tracker._fd)
@@ -493,12 +531,28 @@ def _in_thread(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callabl
     return run_sync_in_worker_thread
 
 
+def _writer_del(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
+    def __del__(writer: Any) -> None:  # noqa: N807 (it is one)
+        transport = getattr(writer, "_transport", None)
+        if transport is not None and not transport.is_closing():
+            for listener in hook.listeners:
+                listener.dropped_writer(transport)
+        original(writer)
+
+    return __del__
+
+
 def _hooks_of_backend() -> tuple[Hook[Descriptors], ...]:
-    """For AnyIO's files, which a worker thread opens; it inherits the context of the task."""
+    """For AnyIO's files, which a worker thread opens; it inherits the context of the task.
+
+    And for asyncio's writers, which close their transport when they are dropped, where they do.
+    """
     backend = get_async_backend()
     if backend not in _of_backends:
-        hook: Hook[Descriptors] = Hook(backend, "run_sync_in_worker_thread", _in_thread)
-        _of_backends[backend] = (hook,)
+        hooks: list[Hook[Descriptors]] = [Hook(backend, "run_sync_in_worker_thread", _in_thread)]
+        if current_library() == "asyncio" and hasattr(asyncio.StreamWriter, "__del__"):
+            hooks.append(Hook(asyncio.StreamWriter, "__del__", _writer_del))
+        _of_backends[backend] = tuple(hooks)
     return _of_backends[backend]
 
 

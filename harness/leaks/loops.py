@@ -36,6 +36,8 @@ class Listener(Protocol):
 
     def made_descriptor(self, fd: int, place: Place | None, whose: Owner | None) -> None: ...
 
+    def made_transport(self, transport: Any) -> None: ...
+
     def made_process(
         self, pid: int, name: str, place: Place | None, whose: Owner | None
     ) -> None: ...
@@ -176,12 +178,15 @@ def _maker(original: Callable[..., Any], hook: Hook[Listener]) -> Callable[..., 
         for fd in _descriptors(made):
             for listener in hook.listeners:
                 listener.made_descriptor(fd, place, whose)
-        transport: Any = made[0] if isinstance(made, tuple) else None
-        if hasattr(transport, "get_pid"):
-            program = args[1:] if args and callable(args[0]) else args
-            name = " ".join(str(part) for part in program)
+        if isinstance(made, tuple):
+            transport: Any = made[0]
             for listener in hook.listeners:
-                listener.made_process(transport.get_pid(), name, place, whose)
+                listener.made_transport(transport)
+            if hasattr(transport, "get_pid"):
+                program = args[1:] if args and callable(args[0]) else args
+                name = " ".join(str(part) for part in program)
+                for listener in hook.listeners:
+                    listener.made_process(transport.get_pid(), name, place, whose)
         return made
 
     return make

@@ -25,7 +25,7 @@ from .children import (
     children,
     command_of,
     has_children,
-    helpers_of_multiprocessing,
+    helpers,
     kill,
     started,
     ticks,
@@ -218,6 +218,8 @@ class Processes(Kind):
 
     def look(self) -> Suspects:
         suspects: Suspects = {}
+        for pid in helpers():
+            self._made.pop(pid, None)
         for pid, (name, place) in list(self._made.items()):
             state = _state(pid)
             if state is not None:
@@ -239,7 +241,7 @@ class Processes(Kind):
         """Children of which nothing was heard."""
         if not CAN_LIST or not has_children():
             return []
-        known = {*self._made, *self._of_others, *_old, *helpers_of_multiprocessing()}
+        known = {*self._made, *self._of_others, *_old, *helpers()}
         known.update(process.pid for process in _multiprocesses())
         if not FILE_OF_CHILDREN and any(_state(pid) is not None for pid in known if pid):
             return []

@@ -91,6 +91,6 @@ def kept_by_modules(things: Mapping[Hashable, object]) -> set[Hashable]:
 
 
 def _is_of_running_code(thing: object) -> bool:
-    if isinstance(thing, _OF_RUNNING_CODE):
+    if issubclass(type(thing), _OF_RUNNING_CODE):  # not of what a proxy stands for
         return True
     return str(type(thing).__module__).startswith(_OF_RUNNERS)

@@ -8,10 +8,14 @@ body, and prints the matrix. Tests that use none of it are left alone.
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
+from ..adapters import blocking
+from ..adapters.output import listeners
 from ..seeds import sources
-from . import bodies, forbidden, rivals, run, seeds, tracebacks, trio_names, unrun
+from . import bodies, forbidden, outputs, rivals, run, seeds, tracebacks, trio_names, unrun
 from .clocks import virtual_clock
 from .fixtures import harness, transport
 from .loops import Loops, loops_key
@@ -30,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
     source = seeds.SeedSource(config)
     sources.append(source)
     config.add_cleanup(lambda: sources.remove(source))
+    bounded = functools.partial(run.bound_serve_blocking, config)
+    blocking.listeners.append(bounded)
+    config.add_cleanup(lambda: blocking.listeners.remove(bounded))
+    shown = outputs.Outputs()
+    listeners.append(shown.started)
+    config.add_cleanup(lambda: listeners.remove(shown.started))
+    config.pluginmanager.register(shown, "harness-outputs")
     config.pluginmanager.register(run.RefuseFixtures(), "harness-refuse-fixtures")
     if not rivals.is_loaded(config, "pytest_trio.plugin"):
         config.pluginmanager.register(trio_names, trio_names.__name__)

@@ -37,11 +37,14 @@ def pytest_fixture_setup(
     """
     __tracebackhide__ = True
     run = current_run(request.config)
-    if run is None or not run.looks:
+    if run is None:
         return (yield)
-    run.guard.between_steps()
-    with run.made_for(fixturedef.scope):
-        return (yield from _set_up(fixturedef, request, run))
+    with run.setting_up(fixturedef):
+        if not run.looks:
+            return (yield)
+        run.guard.between_steps()
+        with run.made_for(fixturedef.scope):
+            return (yield from _set_up(fixturedef, request, run))
 
 
 def _set_up(
@@ -270,16 +273,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     __tracebackhide__ = True
     settings = pyfuncitem.config.stash[settings_key]
     run = current_run(pyfuncitem.config)
-    if run is None or not run.looks:
+    if run is None:
         return (yield)
     test = pyfuncitem.obj
     if hasattr(test, "hypothesis"):
-        if not run.by_harness:
-            return (yield)
         inner = _original(test.hypothesis.inner_test)
         before = test.hypothesis.inner_test
-        if not iscoroutinefunction(inner):
+        if not iscoroutinefunction(inner):  # it may be bounded yet, if it uses serve_blocking
             test.hypothesis.inner_test = _bounded_example(before, run)
+        elif not run.by_harness:
+            return (yield)
         elif "anyio_backend" in pyfuncitem.funcargs:
             run.lease(pyfuncitem.funcargs["anyio_backend"])
             test.hypothesis.inner_test = _watched_example(inner, pyfuncitem, settings, run)
@@ -292,6 +295,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         finally:
             run.example = None
             test.hypothesis.inner_test = before
+    if not run.looks:
+        return (yield)
     if "anyio_backend" not in pyfuncitem.funcargs:
         return (yield)
     if not iscoroutinefunction(test):

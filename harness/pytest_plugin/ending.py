@@ -42,12 +42,22 @@ def end_the_run(item: pytest.Item, when: When, report: str) -> NoReturn:
     reporting.join(REPORTS_MAY_TAKE)
     print(
         f"\n\n{item.nodeid}: {_first_line(report) if shown else report}\n"
-        "The event loop of this test cannot end, and the run with it: the process stops here.",
+        "The event loop of this test cannot end, and the run with it: the process stops here."
+        f"{_left_out(item)}",
         file=sys.stderr,
         flush=True,
     )
     release_everything()
     os._exit(pytest.ExitCode.INTERNAL_ERROR)
+
+
+def _left_out(item: pytest.Item) -> str:
+    """How many tests come after this one, in words; a worker's are run by the next one."""
+    if hasattr(item.config, "workerinput"):
+        return ""
+    items = item.session.items
+    left = len(items) - items.index(item) - 1 if item in items else 0
+    return f" {left} of {len(items)} tests were not run." if left else ""
 
 
 def _first_line(report: str) -> str:

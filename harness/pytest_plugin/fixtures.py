@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ..core import Harness, open_harness
+from ..diagnostics import place_of_function
 from ..steps import current_fixture
 from ..supervisor import DidNotStop
 from ..transports import Transport, make_transport
@@ -48,6 +49,8 @@ async def harness(
 ) -> AsyncIterator[Harness]:
     """Servers, connections and background tasks of this test; all of it ends with the test."""
     settings = request.config.stash[settings_key]
+    if not isinstance(transport, (str, Transport)):
+        raise _no_transport(request, transport)
     opening = open_like(settings, request.node, anyio_backend, transport)
     stuck: DidNotStop | None = None
     try:
@@ -69,6 +72,18 @@ async def harness(
             raise exc  # a bare `raise` would bring the old traceback back, on Python 3.10
     if stuck is not None:
         pytest.fail(str(stuck), pytrace=False)  # the traceback is all machinery
+
+
+def _no_transport(request: pytest.FixtureRequest, given: object) -> TypeError:
+    """The error for a project that has a fixture of that name, for something else."""
+    __tracebackhide__ = True
+    found = request.node._fixtureinfo.name2fixturedefs.get("transport", ())
+    place = place_of_function(found[-1].func) if found else ""
+    return TypeError(
+        f"the fixture 'transport'{place} stands in the place of the harness's: it has to give a "
+        f"Transport of harness.transports, or the name of one, and gives {given!r}; if it is for "
+        "something else, it needs another name"
+    )
 
 
 def _did_not_stop(error: BaseException) -> DidNotStop | None:

@@ -45,11 +45,11 @@ ATTEMPTS = 3
 class Phase:
     """A part of a test that has to be over in time: its setup, its call or its teardown."""
 
-    def __init__(self, what: str, timeout: float, cancel_timeout: float) -> None:
+    def __init__(self, what: str, timeout: float, cancel_timeout: float, began_at: float) -> None:
         self.what = what
         self.timeout = timeout
         self.cancel_timeout = cancel_timeout
-        self.deadline: float = monotonic() + timeout if timeout else float("inf")
+        self.deadline: float = began_at + timeout if timeout else float("inf")
         self.over = False
         #: somebody is debugging it
         self.suspended = False
@@ -86,10 +86,15 @@ class Guard:
         self._attentive = False
 
     @contextmanager
-    def phase(self, what: str, *, timeout: float, cancel_timeout: float) -> Iterator[None]:
-        """Bound what happens in here, and take Ctrl-C."""
+    def phase(
+        self, what: str, *, timeout: float, cancel_timeout: float, began_at: float
+    ) -> Iterator[None]:
+        """Bound what happens in here, and take Ctrl-C.
+
+        :param began_at: when it began, by :func:`time.monotonic`
+        """
         __tracebackhide__ = True
-        phase = Phase(what, timeout, cancel_timeout)
+        phase = Phase(what, timeout, cancel_timeout, began_at)
         before = self._install()
         self._guarded = threading.get_ident()
         self._phase = phase

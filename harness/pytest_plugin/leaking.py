@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import inspect
 import os
 import re
 import warnings
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from types import CodeType
 
 import pytest
 
+from ..diagnostics.stacks import Place
 from ..leaks import ALL, Leak, LeakCheck
 from .lease import Lease
 
@@ -31,7 +35,10 @@ class Leaking:
         self._item = item
         self._mode = mode
         self._allowed = [entry.partition(":") for entry in allowed if ":" in entry]
-        self._check = LeakCheck(kinds=[each for each in ALL if each not in allowed])
+        self._check = LeakCheck(
+            kinds=[each for each in ALL if each not in allowed],
+            elsewhere=functools.partial(_is_in_another_test, item),
+        )
         self._found: list[Leak] = []
         self._failed = False
         self._check.start()
@@ -43,6 +50,10 @@ class Leaking:
     def exempt(self) -> AbstractContextManager[None]:
         """What is made in this block belongs to a fixture of a wider scope."""
         return self._check.exempt()
+
+    def failed(self, error: BaseException) -> list[Leak]:
+        """The test has failed with ``error``: what nothing but that still refers to."""
+        return [leak for leak in self._check.failed(error) if not self._is_allowed(leak)]
 
     def look(self, lease: Lease | None, *, failed: bool) -> None:
         """Look for leaks in the event loop, after the last fixture of the test.
@@ -59,7 +70,9 @@ class Leaking:
 
     def end(self) -> None:
         """After the event loop: fail the test, or warn, if there was something."""
-        found = [leak for leak in self._found + self._check.stop() if not self._is_allowed(leak)]
+        left = self._found + self._check.stop(failed=self._failed)
+        found = [leak for leak in left if not self._is_allowed(leak)]
+        self._warn_of_late()
         if not found:
             return
         leaks = "\n".join(map(str, found))
@@ -70,16 +83,44 @@ class Leaking:
         elif self._mode == "error":
             pytest.fail(f"{_headline(found)}\n{leaks}\n{_how_to_allow(found)}", pytrace=False)
         else:
-            file, line, _ = self._item.location
-            warnings.warn_explicit(
-                report, LeakWarning, filename=str(self._item.path or file), lineno=(line or 0) + 1
-            )
+            self._warn(report)
+
+    def _warn(self, text: str) -> None:
+        file, line, _ = self._item.location
+        warnings.warn_explicit(
+            text, LeakWarning, filename=str(self._item.path or file), lineno=(line or 0) + 1
+        )
+
+    def _warn_of_late(self) -> None:
+        late = [leak for leak in self._check.late() if not self._is_allowed(leak)]
+        if late:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", LeakWarning)  # an error would be this test's
+                leaks = "\n".join(map(str, late))
+                self._warn(f"during {self._item.nodeid} has shown what another test left:\n{leaks}")
 
     def _is_allowed(self, leak: Leak) -> bool:
         return any(
             leak.kind == kind and fnmatch.fnmatchcase(leak.what, pattern)
             for kind, _, pattern in self._allowed
         )
+
+
+def _is_in_another_test(item: pytest.Item, place: Place) -> bool:
+    mine = _code_of(item)
+    others = {_code_of(each) for each in item.session.items} - {mine, None}
+    return any(
+        place.file == code.co_filename
+        and place.name == code.co_name
+        and any(place.line == line for _, _, line in code.co_lines())
+        for code in others
+        if code is not None
+    )
+
+
+def _code_of(item: pytest.Item) -> CodeType | None:
+    function = getattr(item, "function", None)  # of tests of other kinds there is none
+    return None if function is None else getattr(inspect.unwrap(function), "__code__", None)
 
 
 def _headline(found: Sequence[Leak]) -> str:

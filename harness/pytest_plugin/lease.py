@@ -13,14 +13,13 @@ import functools
 import gc
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from anyio import pytest_plugin as anyio_plugin
 from anyio.abc import TestRunner
 
-from ..backends import current_library, current_loop
+from ..backends import call_soon_from_thread, current_library, current_loop
 from ..diagnostics import LoopView
 from ..hooks import Hook
 from ..leaks import skip_library_of
@@ -61,13 +60,7 @@ class WayIn:
     @classmethod
     def here(cls) -> WayIn:
         """Into the event loop that runs this code."""
-        if current_library() == "trio":
-            import trio
-
-            return cls(trio.lowlevel.current_trio_token().run_sync_soon, LoopView.here())
-        call_soon = asyncio.get_running_loop().call_soon_threadsafe
-        # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
-        return cls(functools.partial(call_soon, context=copy_context()), LoopView.here())
+        return cls(call_soon_from_thread(), LoopView.here())
 
 
 class Lease:
@@ -231,7 +224,7 @@ def _run_on(original: Callable[..., Any], hook: Hook[None]) -> Callable[..., Any
 def _set_retrieved(error: BaseException) -> None:
     """Keep asyncio from telling of ``error`` once more when it collects the task that raised it."""
     for each in gc.get_referrers(error):
-        if isinstance(each, asyncio.Future) and each.done() and not each.cancelled():
+        if issubclass(type(each), asyncio.Future) and each.done() and not each.cancelled():
             each.exception()
 
 

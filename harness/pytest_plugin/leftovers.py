@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ..leaks.children import children, helpers_of_multiprocessing, kill, with_descendants
+from ..leaks.children import children, helpers, kill, with_descendants
 from ..transports import temporary
 
 #: How often to look again: the code that cannot be ended may go on to make things.
@@ -26,6 +26,6 @@ def release_everything() -> None:
     """
     for _ in range(ROUNDS):
         with contextlib.suppress(BaseException):
-            kill(with_descendants(children() - _of_others - helpers_of_multiprocessing()))
+            kill(with_descendants(children() - _of_others - helpers()))
         with contextlib.suppress(BaseException):
             temporary.remove_all()

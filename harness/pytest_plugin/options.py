@@ -24,7 +24,7 @@ MARKER_HELP = (
     "harness(backends=[...], transports=[...], grace=seconds, cancel_timeout=seconds, "
     "timeout=seconds, leaks='off'|'warn'|'error', allow_leaks=[...], "
     "blocking='off'|'warn'|'error', blocking_threshold=seconds, "
-    "catch_loop_exceptions=bool, forbid_get_event_loop=bool, virtual_time=bool): "
+    "catch_loop_exceptions=bool, forbid_get_event_loop=bool, virtual_time=bool, threads=number): "
     "run the test with the harness, and say how. backends and transports: names to run on; "
     "grace: how long handlers may finish at the end; "
     "cancel_timeout: how long a cancelled handler may take to stop; "
@@ -35,7 +35,8 @@ MARKER_HELP = (
     "blocking_threshold; "
     "catch_loop_exceptions: whether what a callback of the event loop raises fails the test; "
     "forbid_get_event_loop: fail if asyncio.get_event_loop() is called; "
-    "virtual_time: let time jump whenever everything is blocked, as the fixture virtual_clock does."
+    "virtual_time: let time jump whenever everything is blocked, as virtual_clock does; "
+    "threads: how many worker threads it may have at once."
 )
 
 
@@ -83,6 +84,7 @@ class Marked:
     catch_loop_exceptions: bool | None = None
     forbid_get_event_loop: bool | None = None
     virtual_time: bool | None = None
+    threads: int | None = None
 
 
 @dataclass
@@ -341,6 +343,12 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
     if name in ("catch_loop_exceptions", "forbid_get_event_loop", "virtual_time"):
         if not isinstance(value, bool):
             raise pytest.UsageError(f"{where} must be True or False, not {value!r}")
+        return value
+    if name == "threads":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise pytest.UsageError(
+                f"{where} must be a number of threads, 1 or more, not {value!r}"
+            )
         return value
     if name in ("blocking", "leaks"):
         return _mode(where, value)

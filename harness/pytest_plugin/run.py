@@ -5,20 +5,24 @@ from __future__ import annotations
 import functools
 import reprlib
 import sys
+import threading
 import warnings
-from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction
+from time import monotonic
 from typing import Any, Literal, NoReturn
-from weakref import WeakKeyDictionary
+from unittest import SkipTest
+from weakref import WeakKeyDictionary, WeakSet
 
 import pytest
 from anyio.pytest_plugin import extract_backend_and_options
 
+from ..adapters import blocking
 from ..diagnostics import Sampler
 from ..steps import FixtureTask
 from ..virtualtime import VirtualClock
-from ..watch import Crash, add_note, interrupt
+from ..watch import Crash, add_note, interrupt, is_final
 from .aside import Interrupted, NoMoreExamples, brought_back, context_kept, passes
 from .clocks import clock_for
 from .ending import When, end_the_run, end_without_threads, exit_status_key
@@ -35,8 +39,14 @@ from .report import describe
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
+#: What is no failure of a test.
+SKIPS = (pytest.skip.Exception, SkipTest)
+
 #: The async fixtures of harness tests that are held open.
 held_fixtures: WeakKeyDictionary[pytest.FixtureDef[Any], FixtureTask] = WeakKeyDictionary()
+
+#: The fixtures that have called ``serve_blocking``.
+serving_fixtures: WeakSet[pytest.FixtureDef[Any]] = WeakSet()
 
 
 class Run:
@@ -80,6 +90,11 @@ class Run:
         self.seeds_given: int = 0
         #: what is on its way out of the event loop by hand
         self._aside: list[BaseException] = []
+        #: bounds the phase that is running, if nothing does yet
+        self._bound: Callable[[], object] | None = None
+        self._thread = threading.get_ident()
+        #: the fixtures that are being set up, one for another
+        self._set_up: list[pytest.FixtureDef[Any]] = []
 
     @contextmanager
     def phase(
@@ -91,19 +106,57 @@ class Run:
         """
         __tracebackhide__ = True
         self.when = "call" if what == "body" else what
-        # Fixtures of wider scope may be torn down at the end of any test.
-        if not self.by_harness and not (what == "teardown" and held_fixtures):
-            yield
-            return
         mark, settings = self._mark, self._settings
-        with self.guard.phase(
+        bounds = self.guard.phase(
             f"the {what}" if headed else f"the {what} of {self.item.nodeid}",
             timeout=settings.timeout if mark.timeout is None else mark.timeout,
             cancel_timeout=(
                 settings.cancel_timeout if mark.cancel_timeout is None else mark.cancel_timeout
             ),
-        ):
+            began_at=monotonic(),
+        )
+        with ExitStack() as stack:
+            self._bound = functools.partial(stack.enter_context, bounds)
+            # Fixtures of wider scope may be torn down at the end of any test.
+            if (
+                self.by_harness
+                or self._uses_serve_blocking()
+                or (what == "teardown" and (held_fixtures or blocking.serving))
+            ):
+                self._be_bounded()
+            try:
+                yield
+            finally:
+                self._bound = None
+
+    def _be_bounded(self) -> None:
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound()
+
+    def serves_blocking(self) -> None:
+        """Something of the test is going to wait for ``serve_blocking``: bound it from here on."""
+        serving_fixtures.update(self._set_up[-1:])
+        if threading.get_ident() == self._thread and not _is_async(self.item):
+            self._be_bounded()
+
+    def _uses_serve_blocking(self) -> bool:
+        fixtures = fixtures_of(self.item)
+        return not _is_async(self.item) and any(each in serving_fixtures for each in fixtures)
+
+    @contextmanager
+    def setting_up(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+        """Around the setup of a fixture."""
+        self._set_up.append(fixturedef)
+        try:
             yield
+        finally:
+            self._set_up.pop()
+
+    def suspend(self) -> None:
+        """Let the phase that is running take as long as it likes: somebody is debugging it."""
+        self._bound = None
+        self.guard.suspend()
 
     def lease(self, anyio_backend: Any) -> None:
         """Take hold of AnyIO's runner, for the rest of the test."""
@@ -207,8 +260,11 @@ class Run:
         __tracebackhide__ = True
         try:
             yield
-        except BaseException:
+        except BaseException as exc:
             self.failed = True
+            if self._leaking is not None and not is_final(exc) and not isinstance(exc, SKIPS):
+                for leak in self._leaking.failed(exc):
+                    add_note(exc, f"({leak.what}: {leak.where})")
             raise
 
     @contextmanager
@@ -216,8 +272,16 @@ class Run:
         """Around a step, in the event loop: what a test is told of that its code cannot see."""
         __tracebackhide__ = True
         way_in = self.entered_loop()
-        with self.made_for(scope), self.put_aside(), self._unblocked(way_in):
+        with self.made_for(scope), self.put_aside(), self._unblocked(way_in), self._limited():
             yield
+
+    def _limited(self) -> AbstractContextManager[None]:
+        """A limit to the worker threads, if there is one."""
+        if self._mark.threads is None:
+            return nullcontext()
+        from .threads import limit_threads
+
+        return limit_threads(self._mark.threads)
 
     @contextmanager
     def _unblocked(self, way_in: WayIn) -> Iterator[None]:
@@ -259,7 +323,7 @@ class Run:
             time_out = self.guard.time_out_in(exc) if self.example is not None else None
             if time_out is not None:
                 time_out.msg = f"{time_out.msg}\nin the example {self._example_in_words()}"
-            elif passes(exc):
+            elif passes(exc) or not self.by_harness:
                 raise
             self._aside.append(exc)
             stands_for_it = Interrupted if self.example is None else NoMoreExamples
@@ -342,6 +406,13 @@ def current_run(config: pytest.Config) -> Run | None:
     return config.stash.get(_run_key, None)
 
 
+def bound_serve_blocking(config: pytest.Config) -> None:
+    """Bound the test that calls ``serve_blocking``."""
+    run = current_run(config)
+    if run is not None:
+        run.serves_blocking()
+
+
 def _guard_of(config: pytest.Config) -> Guard:
     guard = config.stash.get(_guard_key, None)
     if guard is None:
@@ -354,6 +425,10 @@ def _end_the_run(config: pytest.Config, report: str) -> NoReturn:
     run = current_run(config)
     assert run is not None, "a phase is guarded outside of a test"
     end_the_run(run.item, run.when, report)
+
+
+def _is_async(item: pytest.Item) -> bool:
+    return iscoroutinefunction(getattr(item, "obj", None))
 
 
 def _is_of_anyio(item: pytest.Item) -> bool:
@@ -459,6 +534,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_enter_pdb(config: pytest.Config) -> None:
-    guard = config.stash.get(_guard_key, None)
-    if guard is not None:
-        guard.suspend()
+    run = current_run(config)
+    if run is not None:
+        run.suspend()

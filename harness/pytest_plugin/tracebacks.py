@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any
+from unittest import SkipTest
 
 import pytest
 
@@ -30,6 +31,10 @@ def pytest_runtest_makereport(
     if excinfo is None or run is None or not run.by_harness or item.config.getoption("fulltrace"):
         return (yield)
     error = excinfo.value
+    if isinstance(error, SkipTest):
+        report = yield
+        _show_test_as_place(report, item)
+        return report
     whole = error.__traceback__
     without_machinery(error)
     for each in all_in(error):
@@ -43,6 +48,13 @@ def pytest_runtest_makereport(
     if nothing_left and item.config.getoption("tbstyle") in ("auto", "long", "short"):
         _show_message_only(report, call.excinfo)
     return report
+
+
+def _show_test_as_place(report: pytest.TestReport, item: pytest.Item) -> None:
+    """A skip that the harness has raised is of the test; pytest's own line would be told."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        path, line, _ = item.reportinfo()
+        report.longrepr = (str(path), (line or 0) + 1, report.longrepr[2])
 
 
 def _last_shown(traceback: TracebackType | None) -> TracebackType | None:

@@ -14,6 +14,7 @@ import anyio
 import pytest
 from anyio import CancelScope, create_memory_object_stream, create_task_group
 
+from harness.adapters import Bound
 from harness.backends import current_library
 from harness.diagnostics import LoopView, format_tasks
 from harness.diagnostics.waits import Site
@@ -200,7 +201,7 @@ async def test_a_free_thread(anyio_backend):
         await anyio.to_thread.run_sync(work, limiter=limiter)
 
     async with limiter:
-        assert await wait_of(wait) == "waits for a free worker thread for work"
+        assert await wait_of(wait) == "waits for a free worker thread of 1 for work"
 
 
 async def test_a_process(anyio_backend):
@@ -338,6 +339,21 @@ async def test_a_send_that_nobody_receives(harness):
             await near.send(b"x" * 100_000)
 
     assert (await wait_of(flood)).startswith("waits to send 100000 bytes to ")
+
+
+@pytest.mark.harness(transports=["tcp"])
+async def test_the_stop_of_a_server_that_accepts_by_itself(harness):
+    async def main(bound):
+        await released.wait()
+
+    released = anyio.Event()
+    server = await harness.serve(Bound(main, stop=lambda: None), name="sleepy", grace=3600)
+    await server.connect()
+    harness.task_group.start_soon(server.stop, name="subject")
+    await harness.settle()
+    wait = wait_in(wide_dump(harness))
+    assert wait.startswith("waits for server 'sleepy' to stop (cancelled in 3")
+    released.set()
 
 
 @pytest.mark.harness(transports=["memory"])

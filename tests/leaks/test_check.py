@@ -88,6 +88,26 @@ def test_a_test_that_closes_everything(backend):
     assert leaks_of(backend, everything_and_a_process) == []
 
 
+def test_a_transport_that_cannot_be_asked_is_in_nobodys_way(backend):
+    """Somewhere in the process, as asyncio's of TLS are once they were closed twice."""
+
+    class Closed(asyncio.Transport):
+        def get_extra_info(self, name, default=None):
+            raise AttributeError("'NoneType' object has no attribute '_get_extra_info'")
+
+    in_the_way = Closed()
+    kept = []
+
+    async def leak():
+        kept.extend(socket.socketpair())
+
+    leaks = leaks_of(backend, leak)
+    for each in kept:
+        each.close()
+    assert len(leaks) == 2
+    del in_the_way
+
+
 def test_fifty_tests_that_close_everything(backend):
     for _ in range(50):
         assert leaks_of(backend, everything_closed) == []

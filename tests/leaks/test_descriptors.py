@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import multiprocessing.resource_tracker
 import os
 import select
 import selectors
 import socket
 import ssl
+import struct
 import sys
+import warnings
 
 import anyio
 import pytest
@@ -102,6 +106,103 @@ def test_anyios_connections_that_are_closed(backend):
             group.cancel_scope.cancel()
 
     assert leaks_of(backend, twin) == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("collected", [False, True])
+@pytest.mark.parametrize("used", [False, True])
+def test_anyios_connection_that_is_dropped(backend, used, collected):
+    async def talk(port):
+        client = await anyio.connect_tcp("127.0.0.1", port)  # made here
+        if used:
+            await client.send(b"x")
+
+    async def leak():
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            await talk(listener.extra(SocketAttribute.local_port))
+        if collected:
+            gc.collect()
+
+    the_one(leaks_of(backend, leak), "socket", "AF_INET SOCK_STREAM", line_of(talk, "# made here"))
+
+
+def without_writers_that_close():
+    """Skip the test on a Python whose writers do not close their transport as they are dropped."""
+    if not hasattr(asyncio.StreamWriter, "__del__"):
+        pytest.skip("on this Python, a writer does not close its transport as it is dropped")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("collected", [False, True])
+def test_asyncios_streams_that_are_dropped(backend, collected):
+    if backend == "trio":
+        pytest.skip("they are asyncio's")
+    without_writers_that_close()
+
+    async def talk(port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)  # made here
+        writer.write(b"x")
+        if collected:
+            writer.in_a_cycle = writer
+
+    async def leak():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            await talk(server.getsockname()[1])
+            gc.collect()
+        await asyncio.sleep(0)
+
+    the_one(leaks_of(backend, leak), "socket", "AF_INET SOCK_STREAM", line_of(talk, "# made here"))
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "reset"])
+def test_asyncios_streams_that_are_closed(backend, end):
+    if backend == "trio":
+        pytest.skip("they are asyncio's")
+
+    async def talk(server):
+        reader, writer = await asyncio.open_connection(*server.getsockname())
+        accepted, _ = server.accept()
+        with accepted:
+            if end == "close":
+                writer.close()
+                await writer.wait_closed()
+            elif end == "abort":
+                writer.transport.abort()
+            else:
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):
+            await reader.read()
+
+    async def twin():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            for _ in range(3):
+                await talk(server)
+            gc.collect()
+
+    assert leaks_of(backend, twin) == []
+
+
+def test_a_writer_that_is_dropped_is_not_of_a_test_that_did_not_make_it(backend):
+    if backend == "trio":
+        pytest.skip("they are asyncio's")
+    without_writers_that_close()
+
+    async def fixture():
+        server = socket.create_server(("127.0.0.1", 0))
+        kept.append(server)
+        kept.extend(await asyncio.open_connection("127.0.0.1", server.getsockname()[1]))
+
+    async def twin():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del kept[1:]
+            gc.collect()
+
+    kept = []
+    assert leaks_of(backend, twin, before=fixture) == []
+    kept[0].close()
 
 
 def test_an_accepted_connection(backend):

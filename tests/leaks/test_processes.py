@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import weakref
 
 import anyio
 import anyio.to_process
 import pytest
 from leak_driver import leaks_of, line_of, the_one
 
-from harness.leaks.children import children, helpers_of_multiprocessing, kill, ticks
+from harness.leaks.children import children, helpers, kill, ticks
 
 CAT = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
@@ -60,6 +61,24 @@ def test_a_process_that_has_ended(backend):
     what = "has ended, but nobody has waited for it"
     the_one(leaks, "process", what, line_of(leak, "# made here"))
     process.wait()
+
+
+def test_a_process_and_a_proxy_of_what_is_gone(backend):
+    async def leak():
+        nonlocal process
+        process = subprocess.Popen(CAT, stdin=subprocess.PIPE)  # made here  # noqa: ASYNC220
+
+    class Proxied:
+        pass
+
+    process = None
+    gone = weakref.proxy(Proxied(), [].append)  # what has a callback is in gc.get_objects()
+    leaks = [each for each in leaks_of(backend, leak) if each.kind == "process"]
+    the_one(leaks, "process", "is running", line_of(leak, "# made here"))
+    with pytest.raises(ReferenceError):
+        repr(gone.name)
+    process.wait()
+    process.stdin.close()
 
 
 def test_a_process_of_multiprocessing(backend):
@@ -173,6 +192,6 @@ def test_processes_that_are_nobodys_leak(backend):
     finally:
         os.close(near)
         os.close(far)
-        kill(children() - helpers_of_multiprocessing())
+        kill(children() - helpers())
         for pid in (earlier, of_fixture):
             wait_for(pid)

@@ -218,6 +218,30 @@ def test_a_projects_own_transport_fixture_is_used(
     run_pytest("--harness-backends=trio").assert_outcomes(passed=2)
 
 
+def test_a_projects_transport_fixture_that_is_for_something_else(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def transport():
+            return 5
+        """
+    )
+    pytester.makepyfile("async def test_it(harness): ...")
+    result = run_pytest("--harness-backends=trio")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *TypeError: the fixture 'transport' (conftest.py:3) stands in the place of the "
+            "harness's: * and gives 5; if it is for something else, it needs another name"
+        ]
+    )
+    result.stdout.no_fnmatch_line("*core.py*")
+
+
 def test_hypothesis(pytester: pytest.Pytester, run_pytest: RunPytest) -> None:
     """Each example has a harness of its own; what one served is gone in the next."""
     pytest.importorskip("hypothesis")

@@ -101,7 +101,7 @@ def test_whatever_a_plugin_does_meanwhile_the_process_ends(
         [
             "*::test_swallows*: still running 0.05 s after being cancelled*",
             "  a handler of server 'swallows'",
-            "*the process stops here.",
+            "*the process stops here.*",
         ]
     )
 

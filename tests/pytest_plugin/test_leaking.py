@@ -253,6 +253,144 @@ def test_a_test_that_fails_is_told_what_a_module_keeps(
     }
 
 
+FORGOTTEN = """
+    import anyio, gc, pytest
+
+    async def echo(stream): ...
+
+    async def work(): ...
+"""
+
+
+def test_a_failure_names_the_coroutines_that_it_keeps(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=FORGOTTEN
+        + """
+    @pytest.fixture
+    async def forgetful(harness):
+        server = harness.serve(echo)
+        return server.address
+
+    async def test_in_a_local(harness):
+        server = harness.serve(echo)  # in a local
+        await server.connect()
+
+    async def test_in_the_exception(harness):
+        await harness.serve(echo).connect()  # in the exception
+
+    async def test_in_a_closure(harness):
+        server = harness.serve(echo)  # in a closure
+
+        async def connect():
+            await server.connect()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(connect)
+
+    async def test_in_a_fixture(forgetful): ...
+
+    async def test_after(harness):
+        gc.collect()
+
+    def test_last():
+        gc.collect()
+    """
+    )
+    result = run(run_pytest, backend, "-W", "error")
+    result.assert_outcomes(passed=2, failed=3, errors=1)
+    for where in ("test_in_a_local", "test_in_the_exception", "test_in_a_closure", "forgetful"):
+        said = rf".*\(Harness\.serve\(\) was never awaited: test_it\.py:\d+ in {where}: .*serve\("
+        result.stdout.re_match_lines([said])
+    assert "leaked coroutine" not in result.stdout.str()
+
+
+def test_a_coroutine_that_is_still_wanted_is_not_closed(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=FORGOTTEN
+        + """
+    done = []
+
+    async def clean_up():
+        done.append(True)
+
+    @pytest.fixture
+    async def at_the_end():
+        wanted = []
+        yield wanted
+        for each in wanted:
+            await each
+
+    async def test_fails(harness, at_the_end):
+        later = clean_up()
+        at_the_end.append(later)
+        assert not later
+
+    def test_after():
+        assert done == [True]
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(passed=1, failed=1)
+    assert "never awaited" not in result.stdout.str()
+
+
+def test_what_a_failed_test_keeps_elsewhere_fails_no_other(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=FORGOTTEN
+        + """
+    kept = []
+
+    def forget():
+        kept.append(work())
+
+    async def test_fails(harness):
+        forget()
+        assert False
+
+    async def test_after(harness):
+        kept.clear()
+
+    async def test_its_own(harness):
+        work()
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_its_own*"])
+
+
+def test_what_another_test_has_kept_is_a_warning(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=FORGOTTEN
+        + """
+    kept = []
+
+    async def test_keeps(harness):
+        kept.append(work())
+
+    async def test_after(harness):
+        kept.clear()
+    """
+    )
+    result = run(run_pytest, backend, "-W", "error")
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*during test_it.py::test_after* has shown what another test left:",
+            "*leaked coroutine: work() was never awaited",
+            "*created at test_it.py:* in test_keeps: *",
+        ]
+    )
+
+
 def test_other_tests_of_anyio_are_warned(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:

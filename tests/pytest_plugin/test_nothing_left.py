@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 #: Moments for each backend. The seed of each is in the test's name. The matrix of Python versions
 #: takes fewer in each of its cells.
-MOMENTS = int(os.environ.get("HARNESS_TEST_MOMENTS", "50"))
+MOMENTS = int(os.environ.get("HARNESS_TEST_MOMENTS", "20"))
 
 #: Every resource that the harness makes, and a child process, for as long as there is time.
 TESTS = """

@@ -159,6 +159,46 @@ def test_a_crash_fails_its_test_with_that_exception(
     result.stdout.no_fnmatch_line("*ExceptionGroup*")
 
 
+def test_a_server_that_has_crashed_cannot_be_connected_to(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """Whoever tries meets the consequence of the crash."""
+    pytester.makepyfile(
+        """
+        from harness.adapters import Bound
+
+        async def main(sock):
+            raise RuntimeError("no database")
+
+        async def test_it(harness):
+            server = await harness.serve(Bound(main))
+            await server.connect()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=tcp")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *RuntimeError: no database"])
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")
+
+
+def test_a_skip_of_the_harness_is_at_its_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makepyfile(
+        """
+        from harness.adapters import AsyncioStreams
+
+        async def served(reader, writer): ...
+
+        async def test_it(harness):
+            await harness.serve(AsyncioStreams(served))
+        """
+    )
+    result = run_pytest("-rs", "--harness-backends=trio", "--harness-transports=memory")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED [[]1] test_a_skip_*.py:5: served is a server for as*"])
+
+
 def test_several_crashes_come_as_a_group(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:

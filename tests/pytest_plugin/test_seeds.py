@@ -95,7 +95,7 @@ def test_nothing_is_said_of_a_test_that_does_not_depend_on_it(
         """
         import pytest
         from harness import open_harness
-        from harness.faults import Corrupt
+        from harness.faults import Corrupt, Latency
 
         async def handle(stream): ...
 
@@ -109,6 +109,11 @@ def test_nothing_is_said_of_a_test_that_does_not_depend_on_it(
 
         async def test_no_proxy(harness):
             await harness.serve(handle)
+            assert not "it fails"
+
+        async def test_a_proxy_that_chooses_nothing(harness):
+            proxy = await harness.proxy(await harness.serve(handle), Latency(1), Corrupt(0.5))
+            await proxy.connect()
             assert not "it fails"
 
         async def test_a_seed_of_its_own(harness):
@@ -125,7 +130,7 @@ def test_nothing_is_said_of_a_test_that_does_not_depend_on_it(
         """
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-rA")
-    result.assert_outcomes(passed=1, failed=4, xfailed=1)
+    result.assert_outcomes(passed=1, failed=5, xfailed=1)
     result.stdout.no_fnmatch_line("*harness-seed*")
 
 
@@ -141,7 +146,9 @@ def test_it_is_said_in_whatever_part_the_test_fails(
 
         @pytest.fixture
         async def proxy(harness):
-            return await harness.proxy(await harness.serve(handle))
+            proxy = await harness.proxy(await harness.serve(handle))
+            assert proxy.seed
+            return proxy
 
         @pytest.fixture
         async def fails_in_setup(proxy):
@@ -162,8 +169,8 @@ def test_it_is_said_in_whatever_part_the_test_fails(
         @pytest.mark.harness
         async def test_a_harness_of_its_own():
             async with open_harness() as harness:
-                await harness.proxy(await harness.serve(handle))
-                assert not "it fails"
+                proxy = await harness.proxy(await harness.serve(handle))
+                assert not proxy.seed
         """
     )
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")

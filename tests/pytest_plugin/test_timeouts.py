@@ -249,7 +249,7 @@ def test_a_thread_that_cannot_be_interrupted_is_reported_before_the_process_ends
     result.stderr.fnmatch_lines(
         [
             "*::test_it*: the body did not end within 0.3 s (harness_timeout)",
-            "*the process stops here.",
+            "*the process stops here. 1 of 2 tests were not run.",
         ]
     )
 
@@ -382,6 +382,10 @@ def test_a_time_out_ends_all_examples_of_hypothesis(
         """
         import anyio, pytest, time
         from hypothesis import HealthCheck, given, settings, strategies as st
+        from harness.adapters import serve_blocking
+
+        async def silent(stream):
+            await anyio.sleep_forever()
 
         hangs, caught, slow = [], [], []
         bounded = pytest.mark.harness(timeout=0.5)
@@ -417,6 +421,14 @@ def test_a_time_out_ends_all_examples_of_hypothesis(
                 time.sleep(1000)
 
         @examples
+        @given(n=st.integers(0, 9))
+        def test_serve_blocking(n):
+            with serve_blocking(silent, grace=0) as server, server.connect() as client:
+                if n > 3:
+                    hangs.append(n)
+                    client.recv(10)
+
+        @examples
         @bounded
         @given(n=st.integers(0, 9))
         async def test_catches_it(harness, n):
@@ -436,14 +448,15 @@ def test_a_time_out_ends_all_examples_of_hypothesis(
 
         def test_each_once(pytestconfig):
             # None, on a machine so slow that the time is over before such an example
-            assert len(hangs) <= 3
+            assert len(hangs) <= 4
             assert len(caught) <= 1
             assert len(slow) < 4
         """
     )
-    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory")
-    result.assert_outcomes(failed=5, passed=1)
-    for name in ("waits", "blocks", "sync", "catches_it", "slow"):
+    cell = (f"--harness-backends={backend}", "--harness-transports=memory")
+    result = run_pytest(*cell, "--harness-timeout=0.5")
+    result.assert_outcomes(failed=6, passed=1)
+    for name in ("waits", "blocks", "sync", "serve_blocking", "catches_it", "slow"):
         result.stdout.fnmatch_lines(
             [f"*_ test_{name}* _*", "the body did not end within 0.5 s *", "in the example n=*"]
         )
@@ -562,3 +575,233 @@ def test_ctrl_c_once_ends_what_catches_it_once_more(
     result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-s")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert "torn down" in result.stdout.str()
+
+
+@pytest.mark.parametrize("value", ["ini", "option", "marker"])
+def test_serve_blocking_is_bounded(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, value: str
+) -> None:
+    """Without a fixture of the harness, and also where the marker is that of another test."""
+    if value == "ini":
+        pytester.makeini("[pytest]\nharness_timeout = 0.3")
+    mark = "@pytest.mark.harness(timeout=0.3)" if value == "marker" else ""
+    option = ["--harness-timeout=0.3"] if value == "option" else []
+    pytester.makepyfile(
+        test_it=f"""
+        import anyio, pytest, time
+        from harness.adapters import serve_blocking
+
+        async def silent(stream):
+            await anyio.sleep_forever()
+
+        {mark}
+        def test_it():
+            with serve_blocking(silent, backend={backend!r}) as server, server.connect() as client:
+                client.recv(10)
+
+        @pytest.mark.harness(timeout=0)
+        def test_unbounded():
+            with serve_blocking(silent, backend={backend!r}, grace=0):
+                time.sleep(0.5)  # longer than the bound of the other: that is the test
+
+        def test_without():
+            time.sleep(0.5)  # the same
+        """
+    )
+    result = run_pytest("-W", "error", *option)
+    result.assert_outcomes(passed=2, failed=1)
+    lines = result.stdout.lines
+    start = lines.index("the body did not end within 0.3 s (harness_timeout)")
+    threads = lines.index("threads", start)
+    result.stdout.fnmatch_lines(
+        [
+            "the main thread is blocked at test_it.py:10 in test_it: client.recv(10)",
+            f"the event loop of serve_blocking(), on {backend}",
+            "  - serve_blocking()",
+            "      waits for an event",
+            "  - server 'silent'",
+            "      waits for connections at 127.0.0.1:*",
+            "    - a handler of server 'silent'",
+            "        test_it.py:5 in silent: await anyio.sleep_forever()",
+            "        sleeps forever",
+            "  connections",
+            "    connection 1 of server 'silent': open, 0 bytes in, 0 bytes out, 127.0.0.1:*",
+        ],
+        consecutive=True,
+    )
+    result.stdout.fnmatch_lines(["threads", "  thread 'MainThread'"], consecutive=True)
+    assert all(len(line) <= 100 for line in lines[start:threads])
+
+
+def test_serve_blocking_is_bounded_from_its_start_to_its_end(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeini("[pytest]\nharness_timeout = 0.3")
+    pytester.makepyfile(
+        test_it=f"""
+        import anyio
+        from harness.adapters import Main, serve_blocking
+
+        async def never_ready(*, task_status):
+            await anyio.sleep_forever()
+
+        async def stays(stream):
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep_forever()
+
+        def test_start():
+            with serve_blocking(Main(never_ready), backend={backend!r}):
+                raise AssertionError
+
+        def test_end():
+            with serve_blocking(stays, backend={backend!r}, grace=60) as server:
+                server.connect().close()
+                server.wait_connections(1)
+
+        def test_call():
+            with serve_blocking(stays, backend={backend!r}, cancel_timeout=0.1) as server:
+                server.wait_connections(1)
+        """
+    )
+    result = run_pytest()
+    result.assert_outcomes(failed=3)
+    for line in (
+        "*in never_ready: await anyio.sleep_forever()",
+        "*in stays: await anyio.sleep_forever()",
+        "*waits for 1 connection of server 'stays', which has 0",
+    ):
+        result.stdout.fnmatch_lines(["the body did not end within 0.3 s (harness_timeout)", line])
+
+
+def test_serve_blocking_in_a_fixture_bounds_the_tests_that_use_it(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeini("[pytest]\nharness_timeout = 0.3")
+    pytester.makepyfile(
+        f"""
+        import anyio, pytest, time
+        from harness.adapters import Main, serve_blocking
+
+        async def silent(stream):
+            await anyio.sleep_forever()
+
+        @pytest.fixture(scope="module")
+        def server():
+            with serve_blocking(silent, backend={backend!r}, grace=0) as server:
+                yield server
+
+        @pytest.fixture
+        def over_it(server):
+            return server
+
+        @pytest.fixture
+        def never_ready():
+            with serve_blocking(Main(anyio.sleep_forever), backend={backend!r}) as server:
+                yield server
+
+        @pytest.fixture
+        def slow_teardown(server):
+            yield
+            time.sleep(1000)
+
+        def test_first(server):
+            with server.connect() as client:
+                client.recv(10)
+
+        def test_second(over_it):
+            with over_it.connect() as client:
+                client.recv(10)
+
+        def test_without():
+            time.sleep(0.5)  # longer than the bound of the others: that is the test
+
+        def test_setup(never_ready): ...
+
+        def test_teardown(slow_teardown): ...
+        """
+    )
+    result = run_pytest()
+    result.assert_outcomes(passed=2, failed=2, errors=2)
+
+
+def test_serve_blocking_in_an_async_test_is_in_its_report(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import anyio, pytest
+        from harness.adapters import serve_blocking
+
+        async def silent(stream):
+            await anyio.sleep_forever()
+
+        @pytest.mark.harness(timeout=0.3, transports=["memory"])
+        async def test_it(harness):
+            with serve_blocking(silent, backend="asyncio", grace=0) as server:
+                async with await anyio.connect_tcp(server.host, server.port) as client:
+                    await client.receive()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "- the test",
+            "*waits to receive from 127.0.0.1:*",
+            "the event loop of serve_blocking(), on asyncio",
+            "  - server 'silent'",
+            "  connections",
+            "    connection 1 of server 'silent': open, *",
+        ]
+    )
+    assert result.stdout.str().count("connection 1 of server 'silent'") == 1
+
+
+def test_a_server_that_has_ended_is_in_the_report(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        """
+        import anyio, pytest
+        from harness.adapters import Datagram
+
+        async def once(socket):
+            await socket.receive()
+
+        @pytest.mark.harness(timeout=0.3, transports=["memory"])
+        async def test_it(harness):
+            client = await (await harness.serve(Datagram(once))).datagram_client()
+            await client.send(b"x")
+            await client.receive()
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["- the test", "- server 'once'", "    has ended because its handler has returned"]
+    )
+
+
+def test_a_debugger_stops_the_clock_before_serve_blocking(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeini("[pytest]\nharness_timeout = 0.3")
+    pytester.makeconftest(
+        """
+        def pytest_enter_pdb(config, pdb):
+            pdb.rcLines.extend(["import time; time.sleep(1)", "continue"])
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.adapters import serve_blocking
+
+        async def silent(stream): ...
+
+        def test_it():
+            pytest.set_trace()
+            with serve_blocking(silent): ...
+        """
+    )
+    run_pytest().assert_outcomes(passed=1)
