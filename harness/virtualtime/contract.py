@@ -154,7 +154,10 @@ class Timeline(abc.ABC):
 
     def is_deadlocked(self) -> bool:
         """Whether nobody can change anything any more, given that all is blocked and not held."""
-        may_be_called = self.on_deadlock is not None and self.may_be_called()
+        may_be_called = self.on_deadlock is not None and (
+            # a process that is at rest may connect, or write something
+            any(hold.pid is not None for hold in self.holds) or self.may_be_called()
+        )
         self.look_again_in = self.LOOK_AGAIN if may_be_called else math.inf
         return self.on_deadlock is not None and not may_be_called
 

@@ -322,6 +322,8 @@ class LoopTime(Timeline):
         if (self.holds or self.may_lead_out) and self.is_held():
             self._look_again()
             return False
+        if self.incoming:  # from a thread that held the time until it called, which was just now
+            return True
         if self.autojump and deadline < math.inf:
             self.jump_to(deadline)
             return True
@@ -455,11 +457,11 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         virtual = self._virtual
-        hold = hold_of_thread()
-        if hold is not None:
-            hold.suspended = waits_for_loop(callback) or hold.suspended
         handle = asyncio.Handle(callback, args, self, context)
         virtual.incoming.append(handle)
+        hold = hold_of_thread()
+        if hold is not None:  # not before the loop has something to do
+            hold.suspended = waits_for_loop(callback) or hold.suspended
         try:
             self._below.call_soon_threadsafe(virtual.receive, context=Context())
         except RuntimeError:  # the loop is closed

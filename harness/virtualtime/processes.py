@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ..adapters.at_rest import at_rest
+from ..adapters.watchdog import SCRIPT
 from ..hooks import Hook
 from .contract import Hold, Timeline
 
@@ -51,6 +53,7 @@ class Processes:
             return
         timeline, pid = self.timeline, process.pid
         hold = Hold(timeline, f"process {pid}: {in_words(args)}", pid).__enter__()
+        hold.suspended = lambda: pid in at_rest
 
         def wait() -> None:
             # Without reaping it, which is for whoever started it. Nothing else tells of the end of
@@ -76,7 +79,7 @@ class Processes:
 def _init(original: Callable[..., Any], hook: Hook[Processes]) -> Callable[..., Any]:
     def __init__(popen: Any, args: Any, *more: Any, **options: Any) -> None:  # noqa: N807
         original(popen, args, *more, **options)
-        if not is_worker(args):
+        if not (is_worker(args) or SCRIPT in args):
             for listener in hook.listeners:
                 listener.started(popen, args)
 

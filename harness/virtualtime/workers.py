@@ -14,12 +14,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import anyio.to_process
 from anyio import CapacityLimiter
 
 from ..backends import current_library
+from ..diagnostics import await_stack
 from ..hooks import Hook
 from .contract import Hold, Timeline
 
@@ -280,7 +282,12 @@ def _waits_for_thread(task: Any) -> bool:
     If the thread runs something in the event loop, it is the same task that runs it.
     """
     abort = task._abort_func
-    return getattr(abort, "__qualname__", "") == "to_thread_run_sync.<locals>.abort"
+    if abort is not None:
+        return getattr(abort, "__qualname__", "") == "to_thread_run_sync.<locals>.abort"
+    # Trio asks a task only once whether it can be cancelled; one that waits for a thread refuses,
+    # and is then to be known by what it awaits.
+    names = [frame.f_code.co_name for frame, _ in await_stack(task.coro)]
+    return ("to_thread_run_sync", "wait_task_rescheduled") in pairwise(names)
 
 
 def _closed_over(function: Any, name: str) -> Any:

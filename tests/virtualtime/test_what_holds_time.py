@@ -16,7 +16,9 @@ from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 
 from harness import Harness
+from harness.settling import settle
 from harness.virtualtime import VirtualClock
+from harness.virtualtime.loop import LoopTime
 from harness.virtualtime.outside import Outside
 
 #: Real seconds that something takes. Any number will do: nothing waits for it by the clock.
@@ -83,6 +85,49 @@ async def test_a_thread_that_calls_again_and_again_holds_it_in_between(
     assert virtual_clock.now == 0
 
 
+async def test_a_thread_that_is_slow_to_call_holds_it_until_then(
+    virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+):
+    loop_thread = threading.get_ident()
+
+    class SlowHandle(asyncio.Handle):
+        """What a thread hands to the event loop."""
+
+        def __init__(self, *args, **arguments):
+            if threading.get_ident() != loop_thread:
+                time.sleep(A_WHILE)
+            super().__init__(*args, **arguments)
+
+    monkeypatch.setattr(asyncio, "Handle", SlowHandle)
+    with fail_after(AT_ONCE):
+        await to_thread.run_sync(from_thread.run, checkpoint)
+    assert virtual_clock.now == 0
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+async def test_a_thread_that_calls_while_the_loop_looks_at_what_holds_it(
+    virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+):
+    looked = threading.Event()
+    is_held = LoopTime.is_held
+
+    def slow_is_held(self: LoopTime) -> bool:
+        if not looked.is_set():
+            looked.set()
+            while not self.incoming or any(hold.is_active() for hold in list(self.holds)):
+                time.sleep(0)
+        return is_held(self)
+
+    def in_thread() -> None:
+        looked.wait()
+        from_thread.run(checkpoint)
+
+    monkeypatch.setattr(LoopTime, "is_held", slow_is_held)
+    with fail_after(AT_ONCE):
+        await to_thread.run_sync(in_thread)
+    assert virtual_clock.now == 0
+
+
 async def test_waiting_for_a_free_thread_does_not_hold_it(virtual_clock: VirtualClock):
     limiter = anyio.CapacityLimiter(1)
 
@@ -109,6 +154,47 @@ async def test_a_thread_that_is_abandoned_does_not_hold_it(virtual_clock: Virtua
         await Event().wait()
     assert virtual_clock.now == 7
     may_end.set()
+
+
+async def test_a_thread_that_a_cancelled_task_waits_for(virtual_clock: VirtualClock):
+    """It cannot be abandoned, so the task goes on waiting."""
+    ended: list[float] = []
+
+    async def work() -> None:
+        with scope:
+            await to_thread.run_sync(time.sleep, A_WHILE)
+        ended.append(virtual_clock.now)
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        await settle()
+        scope.cancel()
+        await sleep(1)
+    assert ended == [0]
+
+
+async def test_a_thread_whose_call_a_cancelled_task_runs_does_not_hold_it(
+    virtual_clock: VirtualClock,
+):
+    ended: list[float] = []
+
+    async def sleep_on() -> None:
+        with anyio.CancelScope(shield=True):
+            await sleep(1)
+
+    async def work() -> None:
+        with scope:
+            await to_thread.run_sync(from_thread.run, sleep_on)
+        ended.append(virtual_clock.now)
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        await sleep(0.5)
+        scope.cancel()
+        await sleep(0.1)
+    assert ended == [1]
 
 
 async def test_a_name_lookup(virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch):
