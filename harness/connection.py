@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from anyio import EndOfStream
+from anyio import EndOfStream, aclose_forcefully
 from anyio.abc import ByteStream, SocketAttribute
+
+from .network import MemoryStream
 
 
 class Connection:
@@ -69,6 +72,15 @@ class Connection:
         """How many operations of this side are under way."""
         return len(self._busy)
 
+    @contextmanager
+    def during(self, operation: str) -> Iterator[None]:
+        """An operation of this side is under way: a task waits for it that is no stream's."""
+        self._busy.append(operation)
+        try:
+            yield
+        finally:
+            self._busy.remove(operation)
+
     def __repr__(self) -> str:
         waiting = f", in {self.waiting}()" if self._busy else ""
         return (
@@ -122,11 +134,33 @@ class RecordedStream(ByteStream):
         self.connection._eof_sent = True
 
     async def aclose(self) -> None:
+        self._is_closed()
+        await self._stream.aclose()
+
+    async def aclose_forcefully(self) -> None:
+        """What AnyIO's function does; a stream in memory needs no cancelled scope for that."""
+        if isinstance(self._stream, MemoryStream):
+            self._is_closed()
+            self._stream.close()
+        else:
+            await aclose_forcefully(self)
+
+    def _is_closed(self) -> None:
         self.connection._closed = True
         if self._on_close is not None:
             self._on_close(self)
             self._on_close = None
-        await self._stream.aclose()
+
+    def when_closed(self, function: Callable[[], object]) -> None:
+        """Call ``function`` as it is closed, before what was to be called then already."""
+        before = self._on_close
+
+        def on_close(stream: RecordedStream) -> None:
+            function()
+            if before is not None:
+                before(stream)
+
+        self._on_close = on_close
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

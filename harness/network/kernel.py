@@ -23,9 +23,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 
+from .datagrams import Address, DatagramSocket
 from .pipe import DEFAULT_CAPACITY, Pipe
-
-Address = tuple[str, int]
 
 #: The one host of a network without rules. It is a loopback literal, so that it parses as an IP
 #: address, and not 127.0.0.1, so that dialling it for real by mistake reaches nobody.
@@ -188,11 +187,6 @@ class ListeningSocket:
         self.closed: bool = False
         self.on_acceptable: Callable[[], object] | None = None
 
-    @property
-    def acceptable(self) -> bool:
-        """Whether :meth:`accept` would return a connection."""
-        return bool(self._backlog)
-
     def accept(self) -> Socket:
         if self.closed:
             raise OSError("the listening socket is closed")
@@ -229,6 +223,7 @@ class Network:
         self.host = host
         self.capacity = capacity
         self._listening: dict[Address, ListeningSocket] = {}
+        self._datagram_sockets: dict[Address, DatagramSocket] = {}
         self._ports = itertools.count(FIRST_EPHEMERAL_PORT)
 
     def listen(self, address: Address | None = None) -> ListeningSocket:
@@ -261,13 +256,27 @@ class Network:
             remote = self._fresh_address()
         return Socket.pair(self._fresh_address(), remote, self.capacity)
 
+    def datagram_socket(
+        self, address: Address | None = None, *, peer: Address | None = None
+    ) -> DatagramSocket:
+        """A socket for datagrams at ``address``, or at a fresh port; connected, with a ``peer``.
+
+        Raises :exc:`OSError` if somebody has that address.
+        """
+        if address is None:
+            address = self._fresh_address()
+        return DatagramSocket(self._datagram_sockets, address, peer)
+
     def _fresh_address(self) -> Address:
         """One that nobody listens at; given out again only when all others were."""
         while True:
             port = next(self._ports)
             if port > LAST_PORT:
                 self._ports = itertools.count(FIRST_EPHEMERAL_PORT)
-            elif (self.host, port) not in self._listening:
+            elif (self.host, port) not in self._listening and (
+                self.host,
+                port,
+            ) not in self._datagram_sockets:
                 return (self.host, port)
 
     def _release(self, socket: ListeningSocket) -> None:

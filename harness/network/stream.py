@@ -108,9 +108,18 @@ class MemoryStream(ByteStream):
         await checkpoint()
 
     async def aclose(self) -> None:
+        self.close()
+        await checkpoint()
+
+    def close(self) -> None:
+        """What :meth:`aclose` does, at once."""
         self._socket.close()
         self._close_raw_sockets()
-        await checkpoint()
+
+    @property
+    def readable(self) -> bool:
+        """Whether ``receive`` would return or fail now, rather than wait."""
+        return self._socket.readable
 
     def _close_raw_sockets(self) -> None:
         if self._raw_sockets is not None:

@@ -6,19 +6,33 @@ listening address needs (a socket, a directory, a certificate) and gives all of 
 
 from __future__ import annotations
 
+import socket
 import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import quote
 
-from anyio.abc import AsyncResource, ByteStream, Listener
+from anyio.abc import AsyncResource, ByteStream, Listener, TaskGroup
+
+
+class NoListener(Listener[Any]):
+    """Where somebody else accepts, or nobody yet."""
+
+    async def serve(
+        self, handler: Callable[[Any], Any], task_group: TaskGroup | None = None
+    ) -> None:
+        raise RuntimeError("somebody else accepts here")
+
+    async def aclose(self) -> None:
+        pass
 
 
 class Endpoint(AsyncResource):
     """One listening address: what accepts there, and how to connect to it."""
 
-    #: accepts connections from the moment the endpoint exists
-    listener: Listener[Any]
+    #: accepts connections from the moment that ``Transport.listen`` has returned
+    listener: Listener[Any] = NoListener()
 
     @property
     @abstractmethod
@@ -27,11 +41,28 @@ class Endpoint(AsyncResource):
 
     @abstractmethod
     async def connect(self) -> ByteStream:
-        """Connect to the listener. Raises :exc:`OSError` if it is closed."""
+        """Connect to the listener. Raises :exc:`OSError` if that fails, whatever the reason."""
 
     @abstractmethod
     async def listen_again(self) -> None:
         """After :attr:`listener` was closed: put a new one in its place, at the same address."""
+
+    def bind(self) -> socket.socket:
+        """A listening socket at this address, for a server that accepts by itself.
+
+        It is the caller's. Raises :exc:`OSError` if it cannot be bound, and
+        :exc:`NotImplementedError` where there are no sockets.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no socket to bind")
+
+    def make_way(self) -> None:
+        """Let a server bind here by itself: remove what has been left here, and keep nothing.
+
+        Raises :exc:`OSError` if somebody else is here.
+        """
+
+    def keep(self) -> None:
+        """Keep the address, as far as that can be done, while the server that was here is down."""
 
     async def aclose(self) -> None:
         """Close the listener and give back the address and whatever was made for it."""
@@ -54,7 +85,8 @@ class Endpoint(AsyncResource):
     async def dress(self, stream: ByteStream) -> ByteStream:
         """What a client puts on top of a stream to :attr:`carrier`: nothing, or TLS.
 
-        Called by a proxy's clients. Does not close ``stream`` if it fails.
+        Called by a proxy's clients. Raises :exc:`OSError` if it fails, and does not close
+        ``stream`` then.
         """
         return stream
 
@@ -77,6 +109,30 @@ class Transport(ABC):
     @abstractmethod
     async def listen(self) -> Endpoint:
         """Listen at a fresh address that no other process can have."""
+
+    #: whether :meth:`reserve` and :meth:`at` are there: a server of another kind can use it
+    has_sockets: ClassVar[bool] = False
+
+    def reserve(self) -> Endpoint:
+        """A fresh address for a server that accepts by itself, with ``Endpoint.bind``."""
+        raise NotImplementedError(f"transport {self.name!r} has no sockets")
+
+    def at(self, address: Any) -> Endpoint:
+        """An endpoint at which somebody else listens.
+
+        Raises :exc:`ValueError` if it is not of this transport's kind.
+        """
+        raise NotImplementedError(f"transport {self.name!r} reaches its own listeners only")
+
+    @property
+    def server_ssl_context(self) -> ssl.SSLContext | None:
+        """What a server that accepts by itself needs for TLS; ``None`` without."""
+        return None
+
+    @property
+    def anywhere(self) -> Transport:
+        """The same at an address that nobody insists on, for who stands in front of it."""
+        return self
 
     @property
     def carrier(self) -> Transport:

@@ -13,6 +13,11 @@ its reader in one step, which is what every teardown does, hits it each time. An
 future) and loses the accepted socket as well. A background client that connects while its test ends
 hits it. Both listeners therefore wait with ``wait_readable`` first.
 
+``_RawSocketMixin.aclose`` closes the socket before the loop is told to forget it. With a task
+blocked in ``receive`` and another in ``send``, asyncio is then asked to look on for one of them at
+a descriptor that is no more, and the ``OSError`` goes the same way; uvloop keeps the socket open
+until it has forgotten both, and the ``receive`` waits again. Here the loop forgets them first.
+
 ``docs/upstream-bugs.md`` has a reproducer; ``tests/transports/test_cancelled_futures.py`` fails
 when the mend is no longer needed.
 """
@@ -38,6 +43,13 @@ def tolerate_cancelled_futures(stream_or_listener: T) -> T:
             _wait, subject, "_receive_future", "reader"
         )
         subject._wait_until_writable = functools.partial(_wait, subject, "_send_future", "writer")
+        close = subject.aclose
+
+        async def mended_close() -> None:
+            _forget(subject)
+            await close()
+
+        subject.aclose = mended_close
     elif hasattr(subject, "_accept_future") or hasattr(subject, "_accept_scope"):
         accept, aclose, raw_socket = subject.accept, subject.aclose, subject._raw_socket
 
@@ -73,9 +85,23 @@ def _wait(
 
     def done(_: object) -> None:
         delattr(stream, attribute)
-        remove(raw_socket)
+        if raw_socket.fileno() >= 0:
+            remove(raw_socket)
 
     setattr(stream, attribute, future)
     add(raw_socket, ready)
     future.add_done_callback(done)
     return future
+
+
+def _forget(stream: Any) -> None:
+    """Let the loop look at the socket for nobody any more."""
+    raw_socket = stream._raw_socket
+    if raw_socket.fileno() >= 0:
+        loop = asyncio.get_running_loop()
+        for attribute, remove in (
+            ("_receive_future", loop.remove_reader),
+            ("_send_future", loop.remove_writer),
+        ):
+            if getattr(stream, attribute, None) is not None:
+                remove(raw_socket)

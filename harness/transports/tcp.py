@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import errno
 import ipaddress
 import socket
@@ -15,6 +17,9 @@ from .cancelled_futures import tolerate_cancelled_futures
 
 #: Longer than any queue of connections a test will want; the kernel cuts it to its own limit.
 BACKLOG = 65535
+
+#: Where to connect to what listens at every address of the machine.
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class TCPEndpoint(Endpoint):
@@ -31,32 +36,66 @@ class TCPEndpoint(Endpoint):
         self._host = host
         self._port = port
         self._keeper: socket.socket | None = None
+        self._reserved = False
 
     @property
     def address(self) -> tuple[str, int]:
         return (self._host, self._port)
 
+    def reserve(self) -> TCPEndpoint:
+        """Keep a port. Raises :exc:`OSError` if it cannot be had."""
+        self._keeper = self._bind(self._port)
+        self._port = self._keeper.getsockname()[1]
+        self._reserved = True
+        return self
+
     async def open(self) -> TCPEndpoint:
-        keeper = self._bind(self._port)
-        self._port = keeper.getsockname()[1]
-        try:
-            listening = self._bind(self._port)
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                keeper.close()
-                raise
-            listening = keeper
-        else:
-            self._keeper = keeper
-        await self._listen_on(listening)
+        await self.reserve().listen_again()
         return self
 
     async def listen_again(self) -> None:
-        await self._listen_on(self._bind(self._port))
+        listening = self.bind()
+        try:
+            self.listener: Listener[Any] = tolerate_cancelled_futures(
+                await SocketListener.from_socket(listening)
+            )
+        except BaseException:
+            listening.close()
+            self.release()
+            raise
+
+    def bind(self) -> socket.socket:
+        first, self._reserved = self._reserved, False
+        try:
+            try:
+                bound = self._bind(self._port)
+            except OSError as exc:
+                if not first or exc.errno != errno.EADDRINUSE or self._keeper is None:
+                    raise
+                bound, self._keeper = self._keeper, None
+            try:
+                bound.listen(BACKLOG)
+            except BaseException:
+                bound.close()
+                raise
+        except BaseException:
+            if first:
+                self.release()
+            raise
+        return bound
 
     async def connect(self) -> ByteStream:
         stream: SocketStream = await connect_tcp(self._host, self._port)
         return stream
+
+    def make_way(self) -> None:
+        self.release()
+        self._keeper = None
+
+    def keep(self) -> None:
+        if self._keeper is None:
+            with contextlib.suppress(OSError):
+                self._keeper = self._bind(self._port)
 
     def release(self) -> None:
         if self._keeper is not None:
@@ -71,18 +110,6 @@ class TCPEndpoint(Endpoint):
             bound.close()
             raise
         return bound
-
-    async def _listen_on(self, bound: socket.socket) -> None:
-        try:
-            bound.listen(BACKLOG)
-            self.listener: Listener[Any] = tolerate_cancelled_futures(
-                await SocketListener.from_socket(bound)
-            )
-        except BaseException:
-            bound.close()
-            if self._keeper is not None:
-                self._keeper.close()
-            raise
 
 
 class TCPTransport(Transport):
@@ -105,8 +132,29 @@ class TCPTransport(Transport):
         self.host: str = host
         self.port: int = port
 
+    @property
+    def anywhere(self) -> TCPTransport:
+        transport = copy.copy(self)
+        transport.port = 0
+        return transport
+
     async def listen(self) -> TCPEndpoint:
         return await TCPEndpoint(self.family, self.host, self.port).open()
+
+    has_sockets: ClassVar[bool] = True
+
+    def reserve(self) -> TCPEndpoint:
+        return TCPEndpoint(self.family, self.host, self.port).reserve()
+
+    def at(self, address: Any) -> TCPEndpoint:
+        if isinstance(address, int):
+            address = (self.host, address)
+        if not isinstance(address, tuple) or len(address) not in (2, 4):
+            raise ValueError(f"it is at {address!r}, which is no (host, port)")
+        host, port = address[:2]
+        if host in ANY_ADDRESS:
+            host = ANY_ADDRESS[host]
+        return TCPEndpoint(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)
 
 
 class TCP6Transport(TCPTransport):

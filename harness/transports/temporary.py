@@ -17,6 +17,9 @@ _made: dict[str, str] = {}
 #: Called with each path that is made, by whoever looks for what is left.
 listeners: list[Callable[[str], object]] = []
 
+#: Called with each path that was removed.
+removal_listeners: list[Callable[[str], object]] = []
+
 
 def make_directory(purpose: str, parent: str | None = None) -> str:
     """Make a private directory (mode 0700).
@@ -37,8 +40,14 @@ def remove_directory(directory: str) -> None:
     What cannot be removed stays known, and is tried again when the process ends.
     """
     shutil.rmtree(directory, ignore_errors=True)
-    if not os.path.lexists(directory):
-        _made.pop(directory, None)
+    if not os.path.lexists(directory) and _made.pop(directory, None) is not None:
+        for listener in removal_listeners:
+            listener(directory)
+
+
+def made() -> list[str]:
+    """The directories that are still to be removed."""
+    return list(_made)
 
 
 def purpose_of(directory: str) -> str | None:

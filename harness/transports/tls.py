@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from anyio import aclose_forcefully
+from anyio import BrokenResourceError, ConnectionFailed, EndOfStream, aclose_forcefully
 from anyio.abc import ByteStream, Listener
 from anyio.streams.tls import TLSListener, TLSStream
 
@@ -24,9 +26,9 @@ class Authority:
         import trustme
 
         self.ca: trustme.CA = trustme.CA()
-        certificate = self.ca.issue_cert("127.0.0.1", "::1", "localhost")
+        self.certificate: trustme.LeafCert = self.ca.issue_cert("127.0.0.1", "::1", "localhost")
         self.server_context: ssl.SSLContext = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        certificate.configure_cert(self.server_context)
+        self.certificate.configure_cert(self.server_context)
         # Session tickets follow the handshake (RFC 8446, 4.6.1). A client that closes before it
         # reads anything leaves them unread, so that the kernel answers with RST and the handler
         # gets BrokenResourceError where it gets EndOfStream over every other transport.
@@ -37,6 +39,25 @@ class Authority:
             # Where this option is on by default, a truncated stream looks like a closed one.
             # AnyIO turns it off only in contexts of its own (anyio/streams/tls.py, TLSStream.wrap).
             context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+    def write_to(self, directory: str) -> dict[str, str]:
+        """Write what another process needs, as PEM.
+
+        :returns: the paths: ``certfile``, the chain of the server's certificate; ``keyfile``;
+            ``cafile``, what a client has to trust
+        """
+        chain = b"".join(blob.bytes() for blob in self.certificate.cert_chain_pems)
+        contents = {
+            "certfile": chain,
+            "keyfile": self.certificate.private_key_pem.bytes(),
+            "cafile": self.ca.cert_pem.bytes(),
+        }
+        paths = {}
+        for name, content in contents.items():
+            paths[name] = os.path.join(directory, f"{name}.pem")
+            with open(paths[name], "wb") as file:
+                file.write(content)
+        return paths
 
 
 @functools.cache
@@ -74,13 +95,25 @@ class TLSEndpoint(Endpoint):
             raise
 
     async def dress(self, stream: ByteStream) -> ByteStream:
-        return await TLSStream.wrap(
-            stream,
-            server_side=False,
-            hostname=self._tcp.address[0],
-            ssl_context=authority().client_context,
-            standard_compatible=self._standard_compatible,
-        )
+        try:
+            return await TLSStream.wrap(
+                stream,
+                server_side=False,
+                hostname=self._tcp.address[0],
+                ssl_context=authority().client_context,
+                standard_compatible=self._standard_compatible,
+            )
+        except (BrokenResourceError, EndOfStream) as exc:  # a stream's words, and there is none yet
+            raise ConnectionFailed("the peer has cut the TLS handshake off") from exc
+
+    def bind(self) -> socket.socket:
+        return self._tcp.bind()
+
+    def make_way(self) -> None:
+        self._tcp.make_way()
+
+    def keep(self) -> None:
+        self._tcp.keep()
 
     async def listen_again(self) -> None:
         await self._tcp.listen_again()
@@ -112,6 +145,19 @@ class TLSTransport(Transport):
     @property
     def carrier(self) -> TCPTransport:
         return TCPTransport()
+
+    has_sockets: ClassVar[bool] = True
+
+    @property
+    def server_ssl_context(self) -> ssl.SSLContext:
+        return authority().server_context
+
+    def reserve(self) -> TLSEndpoint:
+        authority()
+        return TLSEndpoint(TCPTransport().reserve(), self.standard_compatible)
+
+    def at(self, address: Any) -> TLSEndpoint:
+        return TLSEndpoint(TCPTransport().at(address), self.standard_compatible)
 
     async def listen(self) -> TLSEndpoint:
         authority()  # before a socket is bound: a failure here leaves nothing open

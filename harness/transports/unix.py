@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 import socket
@@ -51,18 +52,26 @@ class UnixEndpoint(Endpoint):
         return self
 
     async def listen_again(self) -> None:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening = self.bind()
         try:
-            self._make_way()
-            listening.bind(self._path)
-            self._file = file_at(self._path)
-            listening.listen(BACKLOG)
             self.listener: Listener[Any] = tolerate_cancelled_futures(
                 await SocketListener.from_socket(listening)
             )
         except BaseException:
             listening.close()
             raise
+
+    def bind(self) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.make_way()
+            listening.bind(self._path)
+            self._file = file_at(self._path)
+            listening.listen(BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
+        return listening
 
     async def connect(self) -> ByteStream:
         return tolerate_cancelled_futures(await connect_unix(self._path))
@@ -73,11 +82,8 @@ class UnixEndpoint(Endpoint):
         elif self._file is not None:
             self._remove_own()
 
-    def _make_way(self) -> None:
-        """Remove what an earlier listener left: a name nobody listens at.
-
-        Raises :exc:`OSError` if something else is at a path that somebody insists on.
-        """
+    def make_way(self) -> None:
+        # a name that nobody listens at; something else may be at a path that somebody insists on
         self._remove_own()
         if file_at(self._path) is None:
             return
@@ -110,6 +116,22 @@ class UnixTransport(Transport):
         if not hasattr(socket, "AF_UNIX"):
             return "this platform has no unix-domain sockets"
         return None
+
+    @property
+    def anywhere(self) -> UnixTransport:
+        transport = copy.copy(self)
+        transport.path = None
+        return transport
+
+    has_sockets: ClassVar[bool] = True
+
+    def reserve(self) -> UnixEndpoint:
+        return UnixEndpoint(self.path)
+
+    def at(self, address: Any) -> UnixEndpoint:
+        if not isinstance(address, (str, bytes, os.PathLike)):
+            raise ValueError(f"it is at {address!r}, which is no path")
+        return UnixEndpoint(os.fsdecode(address))
 
     async def listen(self) -> UnixEndpoint:
         return await UnixEndpoint(self.path).open()

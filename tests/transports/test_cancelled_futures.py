@@ -273,3 +273,43 @@ async def test_a_mended_listener_that_is_closed_as_accept_begins_says_so(peers):
         await begun.wait()
         await peers.listener.aclose()
     assert over.is_set()
+
+
+async def a_close_during_both(mend):
+    """How receive and send end, of which each is blocked, and what reached the loop's handler."""
+    loop = asyncio.get_running_loop()
+    errors, ends = [], {}
+    before = loop.get_exception_handler()
+    peers = Peers()
+
+    async def run(operation):
+        try:
+            await peers.blocked(operation)()
+        except anyio.ClosedResourceError:
+            ends[operation] = "closed"
+
+    async with contextlib.AsyncExitStack() as stack:
+        await peers.open(mend, stack)
+        loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+        stack.callback(loop.set_exception_handler, before)
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(run, "receive")
+            task_group.start_soon(run, "send")
+            await settle()
+            await peers.stream.aclose()
+            await settle()
+            task_group.cancel_scope.cancel()
+        await settle()
+    return errors, ends
+
+
+async def test_plain_anyio_needs_the_mend_of_a_close(anyio_backend):
+    """If this fails, AnyIO was mended: `mended_close` can go."""
+    errors, ends = await a_close_during_both(lambda plain: plain)
+    assert errors or len(ends) < 2
+
+
+async def test_a_mended_close_ends_both_in_silence(anyio_backend):
+    errors, ends = await a_close_during_both(tolerate_cancelled_futures)
+    assert errors == []
+    assert ends == {"receive": "closed", "send": "closed"}

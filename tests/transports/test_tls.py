@@ -8,6 +8,7 @@ import ssl
 import pytest
 from anyio import (
     BrokenResourceError,
+    ConnectionFailed,
     EndOfStream,
     aclose_forcefully,
     connect_tcp,
@@ -29,6 +30,17 @@ async def assert_serves(server):
     async with await server.connect() as client:
         await client.send(b"ping")
         assert await client.receive() == b"ping"
+
+
+class PlainTransport(TLSTransport):
+    """Its clients speak TLS, and its server does not: whatever comes is given to the handler."""
+
+    name = "plain"
+
+    async def listen(self):
+        endpoint = await super().listen()
+        endpoint.listener = endpoint.carrier.listener
+        return endpoint
 
 
 async def wrap(server, *, hostname=None, context=None):
@@ -72,6 +84,37 @@ async def test_a_wrong_host_name_is_refused(harness):
     with pytest.raises(ssl.SSLCertVerificationError, match=r"wrong\.example"):
         await wrap(server, hostname="wrong.example")
     await assert_serves(server)
+
+
+async def hang_up_at_once(stream):
+    await stream.aclose()
+
+
+async def hang_up_politely(stream):
+    await stream.receive()
+    await stream.aclose()
+
+
+async def speak_plainly(stream):
+    await stream.receive()
+    await stream.send(b"220 this is no TLS")
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+@pytest.mark.parametrize("standard_compatible", [True, False])
+@pytest.mark.parametrize("handler", [hang_up_at_once, hang_up_politely, speak_plainly])
+async def test_a_handshake_that_fails_is_a_connection_that_fails(
+    harness, handler, standard_compatible, proxied
+):
+    """As ``anyio.abc.ByteStreamConnectable.connect`` has it, and with what it was as its cause."""
+    transport = PlainTransport(standard_compatible=standard_compatible)
+    server = await harness.serve(handler, transport=transport)
+    connectable = await harness.proxy(server) if proxied else server
+    for _ in range(3):
+        with pytest.raises(ConnectionFailed, match=r"TLS handshake|SSL") as caught:
+            await connectable.connect()
+        assert caught.value.__cause__ is not None
+    await server.wait_connections(0)
 
 
 async def test_a_client_that_does_not_trust_the_authority_refuses(harness):
