@@ -7,9 +7,11 @@ and what options and markers select it by.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +114,29 @@ def current_loop() -> object:
     import trio
 
     return trio.lowlevel.current_trio_token()
+
+
+def call_soon_from_thread() -> Callable[..., object]:
+    """What a thread calls to have a function called in the running event loop.
+
+    It raises :exc:`RuntimeError` once that has ended.
+    """
+    if current_library() == "trio":
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    # In this context, since AnyIO does not know its backend in a callback on uvloop otherwise.
+    call_soon = asyncio.get_running_loop().call_soon_threadsafe
+    return functools.partial(call_soon, context=copy_context())
+
+
+def time_is_virtual() -> bool:
+    """Whether the clock of the running event loop is none of the machine's."""
+    if current_library() == "trio":
+        import trio
+
+        return type(trio.lowlevel.current_clock()).__name__ != "SystemClock"
+    return getattr(current_loop(), "_virtual", None) is not None
 
 
 def current_task_id() -> int:

@@ -7,14 +7,16 @@ and only then say what went wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from anyio import CancelScope, Event, aclose_forcefully, create_task_group
-from anyio.abc import ByteStream, ByteStreamConnectable, TaskGroup
+from anyio import CancelScope, Event, aclose_forcefully, create_task_group, move_on_after
+from anyio.abc import AsyncResource, ByteStream, ByteStreamConnectable, TaskGroup
 
+from .adapters.functions import shape_of
 from .backends import running_backend_name
 from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
@@ -28,14 +30,14 @@ from .server import (
     checked_expect,
     checked_grace,
     checked_name,
-    handler_of,
-    name_of,
 )
 from .settling import settle
 from .steps import current_fixture
 from .supervisor import DidNotStop, Listener, Supervisor
 from .transports import BUILT_IN, Transport, TransportFactory, make_transport
-from .watch import Watch, failure_of
+from .watch import Watch, failure_of, hear_from_elsewhere, is_consequence
+
+R = TypeVar("R", bound=AsyncResource)
 
 if TYPE_CHECKING:
     from .faults.contract import Toxic
@@ -84,6 +86,9 @@ class Harness:
         self._servers: list[Server] = []
         self._proxies: list[Proxy] = []
         self._streams: dict[RecordedStream, None] = {}
+        self._resources: list[AsyncResource] = []
+        #: what clients that were left open do before servers stop
+        self._at_the_end: list[Callable[[], Awaitable[object]]] = []
         self._closing = self._closed = False
         self._view = LoopView.here()
         _harnesses.add(self)
@@ -93,8 +98,8 @@ class Harness:
         """What the seeds of its proxies follow from; for random choices of your own, too.
 
         In a test, it follows from the run's seed and the test's name, and is the same on every
-        backend. If the test fails and has looked at it, or has made a proxy without a seed of its
-        own, the report says how to have the same one again.
+        backend. If the test fails and has looked at it, or a proxy without a seed of its own has
+        made a choice, the report says how to have the same one again.
         """
         return self._seed.use()
 
@@ -120,7 +125,8 @@ class Harness:
         """Start a server; when this returns, a ``connect`` to it succeeds.
 
         :param handler: an async callable that is given the stream of each connection, or an object
-            with ``async def handle(stream)``. The stream is closed when it returns.
+            with ``async def handle(stream)``, whose stream is closed when it returns; or a shape of
+            server (:mod:`harness.adapters`)
         :param transport: another transport than the test's, by name or as an object
         :param name: what messages call the server; the handler's name by default
         :param grace: seconds that handlers get to finish when the server stops
@@ -128,33 +134,37 @@ class Harness:
         :param expect_required: fail the test, with :exc:`~harness.NotRaised`, if no handler has
             raised one of them when the test body ends
         :raises TypeError: if ``handler`` is not an async callable, or an argument has a wrong type
-        :raises ValueError: for an unknown transport or a negative grace
+        :raises ValueError: for an unknown transport or a negative grace, and if the shape cannot
+            serve over a transport that is named here
+        :raises unittest.SkipTest: if the shape cannot serve over the test's transport, or on its
+            backend
         :raises RuntimeError: after the end of the test
         """
         __tracebackhide__ = True
         self._check_open("serve")
-        function = handler_of(handler)
+        shape = shape_of(handler)
+        named = transport is not None
         transport = self._resolve(transport)
         grace = self._grace if grace is None else checked_grace(grace)
         expected = checked_expect(expect, required=expect_required)
-        endpoint = await transport.listen()
+        server = Server(
+            self,
+            transport,
+            shape,
+            name=shape.name if name is None else checked_name(name),
+            grace=grace,
+            cancel_timeout=self._cancel_timeout,
+            expect=expected,
+            expect_required=expect_required,
+            served_at=here() if expect_required else None,
+            transport_was_named=named,
+        )
+        server._check_possible()
         try:
-            server = Server(
-                self,
-                transport,
-                endpoint,
-                function,
-                name=name_of(handler) if name is None else checked_name(name),
-                grace=grace,
-                cancel_timeout=self._cancel_timeout,
-                expect=expected,
-                expect_required=expect_required,
-                served_at=here() if expect_required else None,
-            )
             await server._start()
         except BaseException:
             with CancelScope(shield=True):
-                await endpoint.aclose()
+                await server._site.aclose()
             raise
         self._servers.append(server)
         return server
@@ -180,7 +190,9 @@ class Harness:
         __tracebackhide__ = True
         self._check_open("connect")
         if isinstance(server, Reachable):
-            return self._keep(await server._connect())
+            stream = self._keep(await server._connect())
+            server._was_connected(stream)
+            return stream
         if not isinstance(server, ByteStreamConnectable):
             raise TypeError(
                 f"connect() expects a Server or another anyio.abc.ByteStreamConnectable, "
@@ -268,15 +280,18 @@ class Harness:
         if seed is not None:
             checked_seed(seed)
         way = self._upstream(upstream)
-        listen = way.listen if transport is None else self._resolve(transport).carrier.listen
-        endpoint = await listen()
+        below = None if transport is None else self._resolve(transport).carrier
+        number = len(self._proxies) + 1
+        endpoint = await (way.listen() if below is None else below.listen())
         try:
             proxy = Proxy(
                 self,
                 endpoint,
                 way,
+                listen=way.listen if below is None else below.anywhere.listen,
                 name=f"in front of {way.name}" if name is None else checked_name(name),
-                seed=f"{self.seed}/{len(self._proxies) + 1}" if seed is None else str(seed),
+                seed=f"{self._seed.value}/{number}" if seed is None else str(seed),
+                chooses=self._seed.use if seed is None else None,
             )
             for toxic in toxics:
                 proxy.add(toxic)
@@ -315,19 +330,37 @@ class Harness:
         It may be called at any time, after the end of the test too, and in any thread, also while
         the event loop is blocked.
         """
-        return format_tasks(self._view, connections=self._live_connections())
+        return self._report()
+
+    def _report(self, width: int = 100) -> str:
+        return format_tasks(
+            self._view,
+            connections=self._live_connections(),
+            ended=self._ended_servers(),
+            width=width,
+        )
+
+    def _ended_servers(self) -> list[tuple[str, str]]:
+        """The servers that nobody has stopped, and which do not run any more: name and how."""
+        return [
+            (server.name, server.shape.end)
+            for server in self._servers
+            if server._ended_by_itself and not server._ended
+        ]
 
     def _live_connections(self) -> list[LiveConnection]:
         """The connections of its servers and those it has made."""
         found = [
             LiveConnection(connection, server.name)
             for server in self._servers
-            for connection in server.connections
+            for connection in server._live
         ]
         names = {server.address: server.name for server in self._servers}
         for stream in list(self._streams):
             record: Connection = stream.connection
             found.append(LiveConnection(record, names.get(record.remote_address)))
+        for proxy in self._proxies:
+            found += proxy._live_connections()
         return found
 
     async def check_expected(self) -> None:
@@ -366,17 +399,20 @@ class Harness:
             # Also when Ctrl-C has interrupted the event loop, and nothing can be awaited any more.
             for each in (*self._servers, *self._proxies):
                 each._endpoint.release()
+            for server in self._servers:
+                server.shape.release()
         failure = failure_of(self._supervisor.take_unreported(), *errors)
         if failure is not None:
             raise failure
 
     async def _end(self, errors: list[Exception]) -> None:
+        await self._hang_up(errors)
         await settle(turns=TURNS_TO_NOTICE)  # what clients did last has reached the handlers
         self._closed = True
         running = [server for server in self._servers if server._running]
         census = TaskCensus() if any(server._live for server in running) else None
         idle = {server: server._idle(census) if census else [] for server in running}
-        busy = [server for server in running if len(idle[server]) < len(server._live)]
+        busy = [server for server in running if server._lingers(idle[server])]
         # In one step, so that none of these sees another go first and calls it an error.
         for proxy in self._proxies:
             proxy._stop_accepting()
@@ -393,18 +429,37 @@ class Harness:
         except DidNotStop as exc:
             errors.append(exc)
         endpoints = [each._endpoint for each in (*self._servers, *self._proxies)]
-        for resource in (*self._streams, *endpoints):
+        closings: list[Callable[[], Awaitable[object]]] = [
+            *(stream.aclose_forcefully for stream in self._streams),
+            *(partial(aclose_forcefully, each) for each in (*self._resources, *endpoints)),
+        ]
+        for close in closings:
             try:
-                await aclose_forcefully(resource)
+                await close()
             except Exception as exc:  # one that cannot close must not keep the others open
                 errors.append(exc)
         for server in self._servers:
             server._ended = True
 
-    def _keep(self, stream: ByteStream) -> ByteStream:
+    async def _hang_up(self, errors: list[Exception]) -> None:
+        """Let clients that were left open close what is idle, as the test would have."""
+        with move_on_after(self._grace):
+            for function in self._at_the_end:
+                try:
+                    await function()
+                except Exception as exc:
+                    errors.append(exc)
+
+    def _keep(self, stream: ByteStream) -> RecordedStream:
         recorded = RecordedStream(stream, self._streams.pop)
         self._streams[recorded] = None
         return recorded
+
+    def _keep_open(self, resource: R) -> R:
+        """Close it at the end, if the test does not."""
+        self._check_open("connect")
+        self._resources.append(resource)
+        return resource
 
     def _resolve(self, transport: str | Transport | None) -> Transport:
         if transport is None:
@@ -432,9 +487,18 @@ class Harness:
 _harnesses: WeakSet[Harness] = WeakSet()
 
 
-def live_connections() -> list[LiveConnection]:
-    """The connections of every harness in this process, for a report."""
-    return [each for harness in list(_harnesses) for each in harness._live_connections()]
+def live_connections(*, but: Collection[Harness] = ()) -> list[LiveConnection]:
+    """The connections of every harness in this process, ``but`` those of some, for a report."""
+    return [each for harness in _all(but) for each in harness._live_connections()]
+
+
+def ended_servers(*, but: Collection[Harness] = ()) -> list[tuple[str, str]]:
+    """The servers of every harness in this process, ``but`` those of some, that have ended."""
+    return [each for harness in _all(but) for each in harness._ended_servers()]
+
+
+def _all(but: Collection[Harness]) -> list[Harness]:
+    return [harness for harness in list(_harnesses) if harness not in but]
 
 
 class open_harness:  # noqa: N801 (used as a function: `async with open_harness() as harness`)
@@ -510,6 +574,8 @@ class open_harness:  # noqa: N801 (used as a function: `async with open_harness(
         error = exc_val
         cancelled_by_crash = watch is not None and watch.leave(error)
         late: list[BaseException] = []
+        if is_consequence(error) and not cancelled_by_crash:
+            await hear_from_elsewhere()
         if error is None and not (watch is not None and watch.interrupted):
             try:
                 await self._harness.check_expected()

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
 
 from anyio import (
     CancelScope,
     ConnectionFailed,
     Event,
     Lock,
-    aclose_forcefully,
-    create_task_group,
     get_cancelled_exc_class,
     get_running_tasks,
     move_on_after,
 )
-from anyio.abc import ByteStream, TaskGroup, TaskStatus
-from anyio.lowlevel import checkpoint
+from anyio.abc import ByteStream, TaskStatus, UnreliableObjectStream
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from .adapters.base import Handler, Shape, Site
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
 from .diagnostics import format_stubborn, place_of_function, waits_for_children
 from .reachable import Reachable
 from .supervisor import DidNotStop, tasks_below
-from .transports.base import Endpoint, Transport
-from .watch import add_note, without_cancellation
+from .transports.base import Transport
+from .watch import HasEnded, add_note, sole, without_cancellation
 
 if TYPE_CHECKING:
     from .core import Harness
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
-
-Handler = Callable[[ByteStream], Awaitable[object]]
 
 
 class Server(Reachable):
@@ -47,17 +44,18 @@ class Server(Reachable):
     It is AnyIO's ``ByteStreamConnectable``, so it can be given to anything that takes one.
 
     :ivar name: what messages call it
+    :ivar shape: what was given to ``serve``; a handler is in ``shape.handler``
     :ivar transport: what it is reached over
-    :ivar accepted: how many connections its handler has been given since it was first started
-    :ivar errors: what handlers raised, in order, expected or not
+    :ivar accepted: how many connections its handler has been given since it was first started; of a
+        server that accepts by itself, how many were made with ``connect``
+    :ivar errors: what handlers, or the server itself, raised, in order, expected or not
     """
 
     def __init__(
         self,
         harness: Harness,
         transport: Transport,
-        endpoint: Endpoint,
-        handler: Handler,
+        shape: Shape,
         *,
         name: str,
         grace: float,
@@ -65,27 +63,33 @@ class Server(Reachable):
         expect: tuple[type[BaseException], ...],
         expect_required: bool,
         served_at: object = None,
+        transport_was_named: bool = False,
     ) -> None:
         self.name = name
+        self.shape: Shape = shape
         self.transport = transport
         self.accepted: int = 0
         self.errors: Sequence[BaseException]
         self._errors: list[BaseException] = []
         self.errors = self._errors
         self._harness = harness
-        self._endpoint = endpoint
-        self._handler = handler
+        self._site = Site(self, transport, harness.backend)
         self._grace = grace
         self._cancel_timeout = cancel_timeout
         self._expect = expect
         self._expect_required = expect_required
         self._served_at = served_at
         self._live: dict[Connection, CancelScope] = {}
+        self._clients: dict[Connection, None] = {}
         self._tasks: dict[Connection, int] = {}
         self._watchers: list[Event] = []
         self._changing = Lock()
         self._running = False
         self._ended = False
+        self._asked_to_end = self._ended_by_itself = False
+        self._transport_was_named = transport_was_named
+        self._task: int | None = None
+        self._unreachable: list[Exception] = []
 
     # Where it is
 
@@ -103,8 +107,24 @@ class Server(Reachable):
 
     @property
     def connections(self) -> Sequence[Connection]:
-        """The live connections, oldest first: those whose handler has not returned."""
-        return list(self._live)
+        """The live connections, oldest first: those whose handler has not returned.
+
+        Of a server that accepts by itself: the clients' side of those that were made with
+        ``connect``, until they are closed.
+        """
+        return [*self._live, *self._clients]
+
+    async def datagram_client(self) -> UnreliableObjectStream[bytes]:
+        """A datagram socket that is connected to it; the harness closes it at the end.
+
+        Raises :exc:`TypeError` if it serves no datagrams (:class:`harness.adapters.Datagram`), and
+        :exc:`anyio.ConnectionFailed` if it is stopped.
+        """
+        make = getattr(self._endpoint, "client", None)
+        if make is None:
+            raise TypeError(f"{self} serves connections, and no datagrams; use connect()")
+        self._expect_running()
+        return self._harness._keep_open(await make())
 
     async def wait_connections(self, n: int) -> None:
         """Wait until at least ``n`` connections are live; for ``n == 0``, until none is.
@@ -118,10 +138,10 @@ class Server(Reachable):
         if not isinstance(n, int) or n < 0:
             raise ValueError(f"wait_connections() takes a number of connections, not {n!r}")
         await checkpoint()
-        while len(self._live) < n if n else self._live:
+        while len(self.connections) < n if n else self.connections:
             if n and not self._running:
                 raise RuntimeError(
-                    f"{self} is stopped and has {len(self._live)} connections; "
+                    f"{self} is stopped and has {len(self.connections)} connections; "
                     f"there will never be {n}"
                 )
             await self._next_change()
@@ -130,8 +150,14 @@ class Server(Reachable):
         """Cancel the handler of every live connection and wait for them; go on accepting.
 
         Raises :exc:`harness.DidNotStop` if a handler is still there after the harness's
-        ``cancel_timeout``.
+        ``cancel_timeout``, and :exc:`RuntimeError` for a server that accepts by itself and has
+        connections.
         """
+        if self._clients:
+            raise RuntimeError(
+                f"{self} accepts by itself, so nobody else can drop its connections; put a proxy "
+                "before it, and call proxy.disconnect_all() or proxy.reset_all()"
+            )
         dropped = list(self._live)
         for connection in dropped:
             self._live[connection].cancel()
@@ -162,18 +188,20 @@ class Server(Reachable):
         with move_on_after(grace):
             await self._finished.wait()
             return
-        self._cancel_handlers()
+        self._site.cancel()
         with move_on_after(self._cancel_timeout):
             await self._finished.wait()
             return
         raise self._did_not_stop(self.connections)
 
     def _did_not_stop(self, stuck: Sequence[Connection]) -> DidNotStop:
-        handlers = [self._tasks[connection] for connection in stuck]
+        handlers = [self._tasks[each] for each in stuck if each in self._tasks]
+        what = "1 handler of " if len(handlers) == 1 else f"{len(handlers)} handlers of "
+        if not handlers and self._task is not None:
+            handlers, what = [self._task], ""
         tasks = {*handlers, *(task.id for each in handlers for task in tasks_below(each))}
-        count = "1 handler" if len(stuck) == 1 else f"{len(stuck)} handlers"
         return DidNotStop(
-            f"{count} of {self} did not stop within {self._cancel_timeout:g} s of being cancelled "
+            f"{what}{self} did not stop within {self._cancel_timeout:g} s of being cancelled "
             f"(harness_cancel_timeout):\n{format_stubborn(tasks)}"
         )
 
@@ -192,46 +220,94 @@ class Server(Reachable):
             )
         async with self._changing:
             await self._stop(self._grace)
-            await self._endpoint.listen_again()
             await self._start()
 
     def __repr__(self) -> str:
+        where = "" if self._site.endpoint is None else f" at {self._site.address}"
         state = "" if self._running else ", stopped"
-        return f"<Server {self.name!r} at {self.address} over {self.transport.name}{state}>"
+        return f"<Server {self.name!r}{where} over {self.transport.name}{state}>"
 
     # How the harness runs it
 
+    def _check_possible(self) -> None:
+        """Raise :exc:`unittest.SkipTest`, or :exc:`ValueError`, if it cannot be had here."""
+        if inspect.iscoroutinefunction(self.shape.stop):
+            raise TypeError(f"{type(self.shape).__name__}.stop() cannot wait: write `def stop`")
+        reason = self.shape.missing(self._site)
+        if reason is not None:
+            if self._transport_was_named:
+                raise ValueError(reason)
+            raise SkipTest(reason)
+
     async def _start(self) -> None:
+        __tracebackhide__ = True
         self._finished = Event()
+        self._asked_to_end = self._ended_by_itself = False
+        self._unreachable.clear()
         await self._harness._supervisor.services.start(self._serve, name=f"server {self.name!r}")
+        for unreachable in self._unreachable:
+            self._asked_to_end = True
+            self._site.cancel()
+            with CancelScope(shield=True):
+                await self._stop(0.0)
+            raise unreachable
 
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
+        __tracebackhide__ = True
+        site = self._site
+        status = _Started(self, task_status)
+        self._task = current_task_id()
         try:
-            async with create_task_group() as handlers:
-                self._handlers: TaskGroup = handlers
-                try:
-                    with CancelScope() as self._accepting:
-                        self._running = True
-                        task_status.started()
-                        await self._endpoint.listener.serve(self._task_function(), handlers)
-                finally:
-                    self._running = False
-                    await aclose_forcefully(self._endpoint.listener)
-                    self._changed()
+            with site.begin():
+                await self.shape.run(site, task_status=status)
+                await checkpoint_if_cancelled()  # it may have swallowed that
+                if not (status.has_started or site.is_cancelled):
+                    raise RuntimeError(
+                        f"server {self.name!r} has ended before it was ready: it has not called "
+                        "task_status.started()"
+                    )
+        except GeneratorExit:
+            raise
+        except get_cancelled_exc_class():
+            raise
+        except BaseException as exc:
+            if not status.has_started:
+                raise
+            self._failed(exc, f"server {self.name!r}")
         finally:
+            self._ended_by_itself = not self._asked_to_end
+            self._no_longer_accepts()
+            self._task = None
             self._finished.set()
 
-    def _task_function(self) -> Callable[[ByteStream], Awaitable[None]]:
+    def _is_ready(self, address: Any) -> None:
+        # Not raised here, where it would go through the code of the server that calls `started()`.
+        try:
+            self._endpoint = self._site.reached_at(address)
+        except TypeError as exc:
+            self._unreachable.append(exc)
+        except ValueError as exc:
+            if self._transport_was_named:
+                self._unreachable.append(exc)
+            else:
+                self._unreachable.append(SkipTest(str(exc)))
+        self._running = True
+
+    def _no_longer_accepts(self) -> None:
+        self._running = False
+        self._changed()
+
+    def _task_function(self, handler: Handler) -> Callable[[ByteStream], Awaitable[None]]:
         """:meth:`_handle`, as a function with the name that the handlers' tasks shall have."""
 
         def handle(stream: ByteStream) -> Awaitable[None]:
-            return self._handle(stream)
+            return self._handle(handler, stream)
 
         handle.__qualname__ = f"a handler of server {self.name!r}"
         handle.__module__ = ""
         return handle
 
-    async def _handle(self, stream: ByteStream) -> None:
+    async def _handle(self, handler: Handler, stream: ByteStream) -> None:
         __tracebackhide__ = True
         self.accepted += 1
         recorded = RecordedStream(stream, id=self.accepted)
@@ -241,11 +317,11 @@ class Server(Reachable):
             self._tasks[connection] = current_task_id()
             self._changed()
             try:
-                running = self._handler(recorded)
+                running = handler(recorded)
                 if not inspect.isawaitable(running):
                     raise TypeError(
                         f"the handler of {self} is not async: it returned {running!r} and not "
-                        f"something to await; write `async def`{place_of_function(self._handler)}"
+                        f"something to await; write `async def`{place_of_function(handler)}"
                     )
                 await running
             except GeneratorExit:
@@ -253,24 +329,25 @@ class Server(Reachable):
             except get_cancelled_exc_class():
                 raise
             except BaseException as exc:
-                self._failed(exc, connection)
+                self._failed(exc, f"connection {connection.id} of server {self.name!r}")
             finally:
                 try:
                     if connection.state != "closed":
-                        await aclose_forcefully(recorded)
+                        await recorded.aclose_forcefully()
                 finally:
                     del self._live[connection], self._tasks[connection]
                     self._changed()
 
-    def _failed(self, raised: BaseException, connection: Connection) -> None:
+    def _failed(self, raised: BaseException, origin: str, *, of_the_end: bool = False) -> None:
         error = without_cancellation(raised)
-        if error is None:
+        if error is None or (of_the_end and self._harness._supervisor.is_ending):
             return
+        if not self.shape.is_all_handlers:
+            error = sole(error)  # the task groups around it are not the test's own
         self._errors.append(error)
         if not is_expected(error, self._expect):
             if self._expect:
                 add_note(error, f"(serve expects {self._expected_names()})")
-            origin = f"connection {connection.id} of server {self.name!r}"
             self._harness._supervisor.notice(error, origin)
 
     def _requires_an_error(self) -> bool:
@@ -292,9 +369,14 @@ class Server(Reachable):
     def _expected_names(self) -> str:
         return " or ".join(each.__name__ for each in self._expect)
 
-    async def _connect(self) -> ByteStream:
+    def _expect_running(self) -> None:
         if not self._running:
+            if self._ended_by_itself:
+                raise HasEnded(f"{self} {self.shape.end}; restart() starts it again")
             raise ConnectionFailed(f"{self} is stopped; restart() it, or connect before it stops")
+
+    async def _connect(self) -> ByteStream:
+        self._expect_running()
         try:
             return await self._endpoint.connect()
         except ConnectionFailed:
@@ -302,11 +384,34 @@ class Server(Reachable):
         except OSError as exc:
             raise ConnectionFailed(f"cannot connect to {self}: {exc}") from exc
 
-    def _stop_accepting(self) -> None:
-        self._accepting.cancel()
+    def _was_connected(self, stream: RecordedStream) -> None:
+        """Count a client's stream, if it is all that is known of the connection."""
+        if self._site.accepts:
+            return
+        self.accepted += 1
+        connection = stream.connection
+        connection.id = self.accepted
+        self._clients[connection] = None
 
-    def _cancel_handlers(self) -> None:
-        self._handlers.cancel_scope.cancel()
+        def closed() -> None:
+            del self._clients[connection]
+            self._changed()
+
+        stream.when_closed(closed)
+        self._changed()
+
+    def _stop_accepting(self) -> None:
+        self._asked_to_end = True
+        self._running = False
+        try:
+            self.shape.stop(self._site)
+        except Exception as exc:  # one that cannot be asked must not keep the others from ending
+            self._failed(exc, f"stop() of server {self.name!r}")
+            self._site.cancel()
+
+    def _lingers(self, idle: Sequence[Connection]) -> bool:
+        """Whether it has to be waited for at the end, for its grace at the most."""
+        return len(idle) < len(self._live) or not self.shape.is_all_handlers
 
     def _idle(self, census: TaskCensus) -> list[Connection]:
         """The connections whose handler waits for its own client, and for nothing else.
@@ -325,10 +430,12 @@ class Server(Reachable):
             self._live[connection].cancel()
 
     async def _drain(self) -> None:
-        """Wait until all handlers are done, the grace at most."""
+        """Wait until all handlers are done, and what runs beside them, the grace at most."""
         with move_on_after(self._grace):
             while self._live:
                 await self._next_change()
+            if not self.shape.is_all_handlers:
+                await self._finished.wait()
 
     def _changed(self) -> None:
         for event in self._watchers:
@@ -339,6 +446,22 @@ class Server(Reachable):
         event = Event()
         self._watchers.append(event)
         await event.wait()
+
+
+class _Started:
+    """Hears of ``task_status.started()`` from the shape."""
+
+    def __init__(self, server: Server, task_status: TaskStatus[None]) -> None:
+        self._server = server
+        self._task_status = task_status
+        self.has_started = False
+
+    def started(self, value: Any = None) -> None:
+        if self.has_started:
+            raise RuntimeError(f"{self._server} has called task_status.started() twice")
+        self._server._is_ready(value)
+        self.has_started = True
+        self._task_status.started()
 
 
 class NotRaised(AssertionError):
@@ -366,56 +489,6 @@ class TaskCensus:
                 total += 1
             waiting.extend(below or ())
         return total
-
-
-def handler_of(what: Any) -> Handler:
-    """The async callable that ``what`` is or has as its ``handle`` method.
-
-    Raises :exc:`TypeError` where there is none.
-    """
-    __tracebackhide__ = True
-    is_async = inspect.iscoroutinefunction(what) or inspect.iscoroutinefunction(
-        getattr(type(what), "__call__", None)  # noqa: B004 (the method, not whether there is one)
-    )
-    if not is_async and not isinstance(what, type) and hasattr(what, "handle"):
-        what = what.handle
-    expected = (
-        "an async function that takes the stream, or an object with `async def handle(stream)`"
-    )
-    if not callable(what) or isinstance(what, type):
-        raise TypeError(f"serve() expects {expected}, not {what!r}")
-    function = what
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"serve() expects {expected}; {name_of(what)}() is an async generator: it has a `yield`"
-        )
-    if not inspect.isroutine(function):
-        function = getattr(type(function), "__call__")  # noqa: B004, B009
-    is_def = not is_async and getattr(function, "__name__", "") != "<lambda>"
-    if is_def and not inspect.iscoroutinefunction(function) and not _returns_awaitable(function):
-        raise TypeError(
-            f"serve() expects {expected}; {name_of(what)}() is not async: write `async def`"
-        )
-    return cast(Handler, what)
-
-
-def _returns_awaitable(function: Any) -> bool:
-    """Whether a plain ``def`` wraps an async one (``functools.wraps``) or says it returns one."""
-    if inspect.iscoroutinefunction(inspect.unwrap(function)):
-        return True
-    returns = str(getattr(function, "__annotations__", {}).get("return", ""))
-    return "Awaitable" in returns or "Coroutine" in returns
-
-
-def name_of(what: Any) -> str:
-    """What messages call a handler: its function's name, or its class's."""
-    while isinstance(what, functools.partial):
-        what = what.func
-    if hasattr(what, "__name__"):
-        return str(what.__name__)
-    return type(what).__name__
 
 
 def checked_name(name: str) -> str:

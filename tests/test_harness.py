@@ -258,12 +258,43 @@ async def generator_handler(stream: ByteStream) -> Any:
     yield stream
 
 
+async def two_streams(reader: Any, writer: Any) -> None:
+    """What asyncio.start_server takes."""
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """What ASGI takes."""
+
+
+async def says_where(*, task_status: Any) -> None:
+    """What Main takes."""
+
+
+class Handling:
+    async def handle(self, stream: ByteStream) -> None:
+        """Of an object."""
+
+
+async def no_stream():
+    """Takes nothing."""
+
+
 @pytest.mark.harness(transports=["memory"])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"handler": sync_handler}, TypeError, r"sync_handler\(\) is not async: write `async def`"),
         ({"handler": generator_handler}, TypeError, "generator_handler.* has a `yield`"),
+        (
+            {"handler": two_streams},
+            TypeError,
+            r"calls the handler with the stream alone, and two_streams\(reader.*\) does not take "
+            r"that: missing a required argument: 'writer'; AsyncioStreams takes a function of a r",
+        ),
+        ({"handler": application}, TypeError, r"\(scope, receive, send\) .*; ASGI takes an app"),
+        ({"handler": says_where}, TypeError, r"says_where\(\*, task_status\) .*; Main takes a f"),
+        ({"handler": Handling}, TypeError, r"expects .*: Handling\(...\), not the class"),
+        ({"handler": no_stream}, TypeError, r"no_stream\(\) .*: too many positional arguments$"),
         ({"handler": 7}, TypeError, "expects an async function that takes the stream.*not 7"),
         ({"handler": Greeter}, TypeError, "expects an async function.*Greeter"),
         ({"grace": -1}, ValueError, "grace must be a number of seconds, zero or more, not -1"),
@@ -283,6 +314,23 @@ async def test_bad_arguments_of_serve_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         await harness.serve(**{"handler": echo, **arguments})
+
+
+@pytest.mark.harness(transports=["memory"])
+async def test_what_a_decorator_adds_is_not_asked_for(harness: Harness) -> None:
+    def with_word(handler: Any) -> Any:
+        @functools.wraps(handler)
+        async def wrapped(*args: Any) -> None:
+            await handler(*args, b"added")
+
+        return wrapped
+
+    @with_word
+    async def sends(stream: ByteStream, word: bytes) -> None:
+        await stream.send(word)
+
+    client = await (await harness.serve(sends)).connect()
+    assert await client.receive() == b"added"
 
 
 @pytest.mark.harness(transports=["memory"])
