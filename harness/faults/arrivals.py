@@ -7,10 +7,10 @@ elsewhere it has none, and the first that comes without a name is taken for it.
 
 from __future__ import annotations
 
-import select
 import socket
 import sys
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,13 +18,16 @@ from anyio import Event
 from anyio.abc import ByteStream, Listener, SocketAttribute, UNIXSocketStream
 from anyio.lowlevel import checkpoint
 
-from ..network import MemoryListener
+from ..network import ListeningSocket, MemoryListener, Socket
 from ..transports.base import Endpoint
 
 if TYPE_CHECKING:
     from ..transports.unix import UnixEndpoint
 
 T = TypeVar("T")
+
+#: Connections that a listening socket may have waiting: more than any system's default.
+MOST_WAITING = 4096
 
 
 class Arrivals(Generic[T]):
@@ -74,28 +77,43 @@ class Arrivals(Generic[T]):
 
 
 def local_name(stream: ByteStream) -> Any:
-    """The address that the other side knows ``stream`` by; ``None`` if it has no name."""
-    return stream.extra(SocketAttribute.local_address, None) or None
+    """The address that the other side knows ``stream`` by; ``None`` if it has no name.
+
+    Raises :exc:`OSError` if it is closed already.
+    """
+    try:
+        return stream.extra(SocketAttribute.local_address, None) or None
+    except (ValueError, AttributeError) as exc:  # as uvloop and asyncio say it
+        raise ConnectionResetError("it was reset at once") from exc
 
 
 def peer_name(stream: ByteStream) -> Any:
     """The address of the other side of ``stream``; ``None`` if it has no name, or has gone."""
     try:
         return stream.extra(SocketAttribute.remote_address, None) or None
-    except (OSError, AttributeError):  # a transport that is closed may have no socket to ask
+    except (OSError, ValueError, AttributeError):
         return None
 
 
-def one_waits(listener: Listener[Any]) -> bool:
-    """Whether somebody has connected who is not accepted yet; ``False`` if that cannot be told."""
+def waiting_at(listener: Listener[Any]) -> Iterator[tuple[socket.socket | Socket, Any]]:
+    """Accept all who have connected and are not accepted yet, at once; each with his address."""
+    listening: socket.socket | ListeningSocket | None
     if isinstance(listener, MemoryListener):
-        return listener._socket.acceptable
-    raw = listener.extra(SocketAttribute.raw_socket, None)
-    if raw is None or raw.fileno() < 0 or not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    poll.register(raw, select.POLLIN)
-    return bool(poll.poll(0))
+        listening = listener._socket
+    else:
+        listening = listener.extra(SocketAttribute.raw_socket, None)
+    if listening is None:
+        return
+    for _ in range(MOST_WAITING):
+        try:
+            accepted = listening.accept()
+        except OSError:  # there are no more, or it is closed
+            return
+        if isinstance(accepted, Socket):
+            yield accepted, accepted.remote_address
+        else:
+            raw, address = accepted
+            yield raw, (address[:2] if isinstance(address, tuple) else address) or None
 
 
 def stop_reading_ahead(stream: ByteStream) -> None:

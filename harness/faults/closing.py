@@ -41,8 +41,8 @@ async def reset(stream: ByteStream) -> None:
         await stream.reset()
         return
     with raw_socket_of(stream) as raw:
-        if raw is not None and raw.family in TCP:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+        if raw is not None:
+            let_reset(raw)
     await aclose_forcefully(stream)
 
 
@@ -53,22 +53,44 @@ async def disconnect(stream: ByteStream) -> None:
     """
     stream = lowest(stream)
     if isinstance(stream, MemoryStream):
-        with contextlib.suppress(OSError):
-            stream._socket.shutdown_write()
-            drain(stream._socket)
+        let_end(stream._socket)
     else:
         with raw_socket_of(stream) as raw:
             if raw is not None:
-                raw.shutdown(socket.SHUT_WR)
-                drain(raw)
+                let_end(raw)
     await aclose_forcefully(stream)
 
 
-def drain(raw: socket.socket | Socket) -> None:
-    """Read what is there, so that it is not unread at the close. Ends with an :exc:`OSError`."""
-    for _ in range(DRAINS):
-        if not raw.recv(DRAIN):
-            break
+def close_socket(raw: socket.socket | Socket, *, with_reset: bool) -> None:
+    """The same for what is no stream yet."""
+    if isinstance(raw, Socket):
+        if with_reset:
+            raw.abort()
+        else:
+            let_end(raw)
+            raw.close()
+        return
+    with raw:
+        raw.setblocking(False)
+        (let_reset if with_reset else let_end)(raw)
+
+
+def let_reset(raw: socket.socket) -> None:
+    """Let ``close`` send RST."""
+    if raw.family in TCP:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+
+
+def let_end(raw: socket.socket | Socket) -> None:
+    """Send FIN, and read what is there, so that it is not unread when ``close`` comes."""
+    with contextlib.suppress(OSError):
+        if isinstance(raw, Socket):
+            raw.shutdown_write()
+        else:
+            raw.shutdown(socket.SHUT_WR)
+        for _ in range(DRAINS):
+            if not raw.recv(DRAIN):
+                break
 
 
 def lowest(stream: Any) -> Any:
@@ -89,18 +111,22 @@ def raw_socket_of(stream: ByteStream) -> Iterator[socket.socket | None]:
 
     What fails because that is closed already, or has nothing to read, is passed over.
     """
-    # uvloop's stand-in for a socket has no `setsockopt`; another descriptor of it has.
+    # uvloop's stand-in for a socket has no `setsockopt`; another object for its descriptor has. It
+    # is not another descriptor, of which the process may have none left.
     try:
         stands_for = stream.extra(SocketAttribute.raw_socket, None)
         if stands_for is None or stands_for.fileno() < 0:
             raw = None
         else:
-            raw = socket.fromfd(stands_for.fileno(), stands_for.family, socket.SOCK_STREAM)
+            raw = socket.socket(stands_for.family, socket.SOCK_STREAM, fileno=stands_for.fileno())
+            raw.setblocking(False)
     except (OSError, ValueError, AttributeError):
         raw = None  # it is closed; uvloop says so in other words
     if raw is None:
         yield None
         return
-    with raw, contextlib.suppress(OSError):
-        raw.setblocking(False)
-        yield raw
+    try:
+        with contextlib.suppress(OSError):
+            yield raw
+    finally:
+        raw.detach()

@@ -9,6 +9,7 @@ nothing that it has been given is lost then, and nothing overtakes it.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -31,7 +32,6 @@ class Link(ABC):
 
     :ivar direction: ``"upstream"`` (client to server) or ``"downstream"``
     :ivar connection: the connection, with its number and its counts
-    :ivar random: for all choices of this toxic here; follows from the proxy's seed
     :ivar offset: how many bytes had come this way before those that are being transferred
     :ivar arrived: when those came, by ``anyio.current_time()``
     :ivar began: when the toxic began to act here
@@ -39,10 +39,14 @@ class Link(ABC):
 
     direction: Direction
     connection: ProxyConnection
-    random: Random
     offset: int
     arrived: float
     began: float
+
+    @property
+    @abstractmethod
+    def random(self) -> Random:
+        """For all choices of this toxic here; follows from the proxy's seed."""
 
     @property
     @abstractmethod
@@ -117,7 +121,8 @@ class Toxic:
         """A client has connected, and the proxy has not connected to the server yet.
 
         Not called on a copy. Whatever ``OSError`` it raises refuses the connection. It is cancelled
-        if the toxic no longer acts, and called again if it is changed.
+        if the toxic no longer acts, and called again if it is changed:
+        ``connection.times_asked`` says how often it was, and ``asked_at`` when first.
         """
 
     def __repr__(self) -> str:
@@ -125,6 +130,34 @@ class Toxic:
             f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")
         )
         return f"{type(self).__name__}({values})"
+
+
+#: Each of these a toxic may override; one that overrides none would do nothing.
+METHODS = ("transfer", "finish", "watch", "accept")
+
+
+def checked_toxic(toxic: Any) -> Toxic:
+    """``toxic``, if it can be one.
+
+    Raises :exc:`TypeError` or :exc:`ValueError` that says what is wrong with it.
+    """
+    if not isinstance(toxic, Toxic):
+        raise TypeError(f"add(): toxic has to be a harness.faults.Toxic, not {toxic!r}")
+    kind = type(toxic)
+    if not isinstance(toxic.capacity, int) or toxic.capacity < 1:
+        raise ValueError(
+            f"add(): {kind.__name__}.capacity has to be a whole number of bytes, 1 or more, "
+            f"not {toxic.capacity!r}"
+        )
+    own = [name for name in METHODS if getattr(kind, name) is not getattr(Toxic, name)]
+    if not own and kind is not Toxic:
+        raise TypeError(
+            f"add(): {kind.__name__} overrides none of {', '.join(METHODS)}, and would do nothing"
+        )
+    for name in own:
+        if not inspect.iscoroutinefunction(inspect.unwrap(getattr(kind, name))):
+            raise TypeError(f"add(): {kind.__name__}.{name} has to be async: write `async def`")
+    return toxic
 
 
 class Trigger:
@@ -164,8 +197,10 @@ def checked_number(
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{of}: {name} has to be a number, not {value!r}")
     if not least <= value <= most or value == float("inf"):
-        upper = "" if most == float("inf") else f" to {most:g}"
-        raise ValueError(f"{of}: {name} has to be {least:g}{upper or ' or more'}, not {value!r}")
+        upper = " or more" if most == float("inf") else f" to {most:g}"
+        if value == most:
+            upper += ", and finite"
+        raise ValueError(f"{of}: {name} has to be {least:g}{upper}, not {value!r}")
     return value
 
 

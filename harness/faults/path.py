@@ -23,6 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from .closing import is_tls
 from .contract import Direction
+from .shortcut import Shortcut
 from .stage import Stage
 
 if TYPE_CHECKING:
@@ -61,19 +62,33 @@ class Path:
 
     async def pump(self) -> None:
         """Move bytes until the end of the stream, and then that."""
-        source, stages = self._source, self.stages
+        source, sink, stages = self._source, self._sink, self.stages
+        receive = source.receive
         try:
-            async for data in source:
+            while True:
+                if isinstance(source, Shortcut) and isinstance(sink, Shortcut) and not stages:
+                    rest = await source.pass_on(sink, self._is_open)
+                    if rest:
+                        self.passed -= len(rest)  # which is counted there, before anybody looks
+                        await self.deliver(rest)
+                        continue
+                data = await receive()
                 if stages:
                     await self.forward(data)
                 else:
                     await self.deliver(data)
+        except EndOfStream:
+            await self.forward(None)
         except BROKEN:
             self.connection.end_with("reset")
         except Exception as exc:
             self.connection.failed(exc)
-        else:
-            await self.forward(None)
+
+    def _is_open(self, count: int) -> bool:
+        if self.stages or self._ended or self._door.locked():
+            return False
+        self.passed += count
+        return True
 
     async def forward(self, data: bytes | None, after: Stage | None = None) -> None:
         """Give bytes, or ``None`` for the end, to the stage after ``after``, or to the sink."""
@@ -96,6 +111,9 @@ class Path:
             except BROKEN:
                 self.connection.end_with("reset")
                 await checkpoint()
+            except Exception as exc:
+                self.connection.failed(exc)
+                await checkpoint()
 
     async def deliver_eof(self) -> None:
         async with self._door:
@@ -110,12 +128,14 @@ class Path:
                 self.connection.end_with("finished")
             except (RuntimeError, *BROKEN):  # RuntimeError: uvloop's, for one that has gone
                 self.connection.end_with("reset")
+            except Exception as exc:
+                self.connection.failed(exc)
             self.over.set()
 
     def add(self, active: ActiveToxic, seed: str) -> Stage:
         stage = Stage(self, active, seed)
         self.stages.append(stage)
-        self.spawn(stage.run, f"{active.toxic!r}, {self.direction}")
+        self.spawn(stage.run, f"{active.toxic!r}, {self.direction} of {self.connection.in_words}")
         return stage
 
     def spawn(self, func: Callable[..., Any], name: str) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 from anyio import (
+    BrokenResourceError,
     CancelScope,
     ConnectionFailed,
     Event,
@@ -22,25 +22,29 @@ from anyio import (
     current_time,
     get_cancelled_exc_class,
     move_on_after,
+    sleep,
 )
 from anyio.abc import ByteStream, TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 
+from ..diagnostics import ProxiedConnection, ProxiedRecord
 from ..reachable import Reachable
 from ..transports.base import Endpoint
 from .arrivals import (
     Arrivals,
     connect_with_a_name,
     local_name,
-    one_waits,
     peer_name,
     stop_reading_ahead,
+    waiting_at,
 )
-from .closing import disconnect, reset
-from .contract import Direction, Toxic, Trigger, checked_count, checked_number
+from .closing import close_socket, disconnect, reset
+from .contract import Direction, Toxic, Trigger, checked_count, checked_number, checked_toxic
 from .freeze import Freeze
 from .latency import Latency
 from .path import BROKEN, Path
+from .shortcut import shortcut
+from .spare import Spare, is_no_fault_of_a_listener, reason_of
 from .stage import Stage
 from .transform import Transform
 
@@ -54,8 +58,8 @@ Ending = Literal["finished", "reset", "disconnected", "closed"]
 #: Turns of the event loop in which what the kernel has handed over becomes a connection here.
 TURNS_TO_ACCEPT = 16
 
-#: Connections that a listening socket may have waiting: more than any system's default.
-MOST_WAITING = 4096
+#: Seconds until a listener that cannot accept tries again, as trio's ``serve_listeners`` has it.
+ACCEPT_AGAIN = 0.1
 
 #: Seconds for what a stream has to say at its end, as TLS may (``close_notify``).
 FAREWELL = 1.0
@@ -87,6 +91,10 @@ class ProxyConnection:
         self._upstream = proxy._upstream
         self._client = client
         self._server: ByteStream | None = None
+        #: how often the toxic was asked about it that is asked now, and when first, by the event
+        #: loop's clock
+        self.times_asked: int = 0
+        self.asked_at: float = 0.0
         self._paths: dict[Direction, Path] = {}
         self._scope = CancelScope()
         self._ending: Ending | None = None
@@ -134,6 +142,15 @@ class ProxyConnection:
         if self._ending is None:
             self._ending = ending
         self._scope.cancel()
+
+    def chooses(self) -> None:
+        """A random choice is made."""
+        self._proxy._chooses()
+
+    @property
+    def in_words(self) -> str:
+        """What reports call it."""
+        return f"connection {self.id} of proxy {self._proxy.name!r}"
 
     def note(self, name: str) -> None:
         self._fired[name] += 1
@@ -198,8 +215,7 @@ class ProxyConnection:
         return None
 
     def _refuse(self, cause: BaseException, reason: str) -> None:
-        self._refused = ConnectionFailed(f"{self._proxy} refuses connection {self.id}: {reason}")
-        self._refused.__cause__ = cause
+        self._refused = self._proxy._refusal(self.id, reason, cause)
         self.end_with("reset")
 
     async def _relay(self, server: ByteStream) -> None:
@@ -208,7 +224,7 @@ class ProxyConnection:
                 self._open_paths(group, server)
                 self._settled.set()
                 for path in self._paths.values():
-                    group.start_soon(path.pump, name=f"{path.direction} of {self!r}")
+                    group.start_soon(path.pump, name=f"{path.direction} of {self.in_words}")
                 for path in self._paths.values():
                     await path.over.wait()
                 self.end_with("finished")
@@ -216,9 +232,10 @@ class ProxyConnection:
             self._ending = self._ending or "closed"  # it takes no more toxics
 
     def _open_paths(self, group: TaskGroup, server: ByteStream) -> None:
+        client, server = shortcut(self._client), shortcut(server)
         self._paths = {
-            "upstream": Path(self, "upstream", self._client, server, group),
-            "downstream": Path(self, "downstream", server, self._client, group),
+            "upstream": Path(self, "upstream", client, server, group),
+            "downstream": Path(self, "downstream", server, client, group),
         }
         for active in self._proxy._actives:
             active._act_on(self)
@@ -234,9 +251,7 @@ class ProxyConnection:
     async def _part(self) -> None:
         """Close the streams as those do that have something to say then."""
         with move_on_after(FAREWELL):
-            for stream in self._streams():
-                with suppress(*BROKEN):
-                    await stream.aclose()
+            await self._each_stream(lambda stream: stream.aclose())
 
     async def _close(self) -> None:
         close: Callable[[ByteStream], Awaitable[None]] = aclose_forcefully
@@ -244,6 +259,9 @@ class ProxyConnection:
             close = reset
         elif self._ending == "disconnected":
             close = disconnect
+        await self._each_stream(close)
+
+    async def _each_stream(self, close: Callable[[ByteStream], Awaitable[None]]) -> None:
         for stream in self._streams():
             try:
                 await close(stream)
@@ -251,13 +269,6 @@ class ProxyConnection:
                 pass
             except Exception as exc:  # of somebody else's stream; the other is to be closed, too
                 self.failed(exc, "closing ")
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a connection failed, as the system has it."""
-    while isinstance(error.__cause__, OSError):
-        error = error.__cause__
-    return str(error) or repr(error)
 
 
 class ActiveToxic:
@@ -293,7 +304,7 @@ class ActiveToxic:
         self._removed = False
         self._directions = directions
         self._proxy = proxy
-        self._seed = f"{proxy.seed}/{self.name}/{number}"
+        self._seed = f"{proxy._seed}/{self.name}/{number}"
         self._stages: list[Stage] = []
         #: in each of them, a connection waits for it to accept it
         self._accepting: list[CancelScope] = []
@@ -321,16 +332,13 @@ class ActiveToxic:
         known = {name: value for name, value in vars(before).items() if name[0] != "_"}
         unknown = [name for name in values if name not in known]
         if unknown:
-            raise AttributeError(
-                f"{self.name} has no {unknown[0]!r} to change, only {', '.join(known)}"
-            )
-        try:
-            arguments = inspect.signature(type(before)).bind(**{**known, **values})
-        except TypeError:  # its parameters have other names than its attributes
+            has = f", only {', '.join(known)}" if known else "; it has nothing that changes"
+            raise AttributeError(f"{self.name} has no {unknown[0]!r} to change{has}")
+        if _is_made_of(known, before):
+            self.toxic = type(before)(**{**known, **values})  # which checks them
+        else:
             self.toxic = copy.copy(before)
             vars(self.toxic).update(values)
-        else:
-            self.toxic = type(before)(*arguments.args, **arguments.kwargs)  # which checks them
         changed = {
             name: value
             for name, value in vars(self.toxic).items()
@@ -345,7 +353,10 @@ class ActiveToxic:
         """Whether it acts on the connection with this number. The same answer each time."""
         if not all(trigger.covers(number) for trigger in self.when):
             return False
-        return self.toxicity >= 1 or Random(f"{self._seed}/{number}").random() < self.toxicity
+        if self.toxicity >= 1:
+            return True
+        self._proxy._chooses()
+        return Random(f"{self._seed}/{number}").random() < self.toxicity
 
     async def _accept(self, connection: ProxyConnection) -> None:
         """Ask the toxic about a connection that a client has made, if it acts now."""
@@ -354,9 +365,11 @@ class ActiveToxic:
             copy.copy(trigger).begins(b"") is None for trigger in self.when
         ):
             return
+        connection.times_asked, connection.asked_at = 0, current_time()
         while not self._removed and opens <= current_time() < closes:
             with CancelScope(deadline=closes) as scope:
                 self._accepting.append(scope)
+                connection.times_asked += 1
                 try:
                     await self.toxic.accept(connection)
                     return
@@ -376,13 +389,33 @@ class ActiveToxic:
         return f"<{self.toxic!r}, {self.direction}, toxicity {self.toxicity:g}>"
 
 
+def _is_made_of(values: dict[str, Any], toxic: Toxic) -> bool:
+    """Whether ``toxic`` would be made again by its class from what its attributes are now."""
+    try:
+        again = type(toxic)(**values)
+        return {name: value for name, value in vars(again).items() if name[0] != "_"} == values
+    except Exception:  # its parameters are others, or become something else
+        return False
+
+
 class Proxy(Reachable):
     """A proxy under the care of a harness; made by :meth:`harness.Harness.proxy`.
 
     It is AnyIO's ``ByteStreamConnectable``, and has the address and URL of a :class:`Server`.
 
+    Without toxics nobody notices it: the end of one direction is passed on as that, a break (RST)
+    as a break, and a server that refuses is seen to. A unix socket has no RST. Its peer sees the
+    end of the stream instead, or, on Linux, ``ECONNRESET`` if it has sent something that the proxy
+    has not read; and cannot send any more (``EPIPE``). So does an outside client on a unix socket
+    that is refused.
+
+    A connection for which the process has no descriptor left is refused; the others go on.
+
+    A sender waits for who does not read. Beside the buffers of the sockets, each direction of a
+    connection holds at most 64 KiB without a toxic (over TCP, 256 KiB), and 64 KiB and a toxic's
+    ``capacity`` more for each.
+
     :ivar name: what messages call it
-    :ivar seed: what all its random choices follow from
     :ivar accepted: how many connections it has accepted
     """
 
@@ -392,21 +425,25 @@ class Proxy(Reachable):
         endpoint: Endpoint,
         upstream: Upstream,
         *,
+        listen: Callable[[], Awaitable[Endpoint]],
         name: str,
         seed: str,
+        chooses: Callable[[], object] | None,
     ) -> None:
         self.name: str = name
-        self.seed: str = seed
+        self._seed = seed
+        #: called at each random choice
+        self._chooses: Callable[[], object] = chooses or (lambda: None)
         self.accepted: int = 0
         self._harness = harness
         self._endpoint = endpoint
         self._upstream = upstream
         self._actives: list[ActiveToxic] = []
         self._added = 0
-        #: as at first: what it stands in front of later may be reached over something else
-        self._listen = upstream.listen
+        #: where another proxy listens that stands in front of this one
+        self._listen = listen
         self._live: dict[ProxyConnection, None] = {}
-        self._arrivals: Arrivals[ProxyConnection] = Arrivals()
+        self._arrivals: Arrivals[ProxyConnection | ConnectionFailed] = Arrivals()
         self._watchers: list[Event] = []
         #: called with each connection that has ended
         self._when_ended: list[Callable[[ProxyConnection], object]] = []
@@ -438,7 +475,7 @@ class Proxy(Reachable):
 
         When this returns, the connection is one of :attr:`connections`, and connected to the
         server. Raises :exc:`anyio.ConnectionFailed` if the proxy is disabled, if a toxic refuses
-        the connection, or if the server does.
+        the connection, if the server does, or if a handshake of TLS fails.
         """
         return await self._harness.connect(self)
 
@@ -465,8 +502,7 @@ class Proxy(Reachable):
         :raises RuntimeError: after the end of the test
         """
         self._harness._check_open("add a toxic")
-        if not isinstance(toxic, Toxic):
-            raise TypeError(f"add(): toxic has to be a harness.faults.Toxic, not {toxic!r}")
+        checked_toxic(toxic)
         directions = _directions(direction)
         checked_number(toxicity, "toxicity", of="add()", most=1.0)
         triggers = _triggers(when)
@@ -474,7 +510,7 @@ class Proxy(Reachable):
         active = ActiveToxic(self, toxic, directions, toxicity, triggers, self._added)
         self._actives.append(active)
         for connection in self._live:
-            if connection._relays and connection._ending is None:
+            if connection._relays:
                 active._act_on(connection)
         return active
 
@@ -483,7 +519,11 @@ class Proxy(Reachable):
 
         :raises ValueError: if it does not act here
         """
-        found = [each for each in self._actives if toxic in (each, each.toxic, each._given)]
+        found = [
+            active
+            for active in self._actives
+            if any(toxic is each for each in (active, active.toxic, active._given))
+        ]
         if not found:
             raise ValueError(f"{toxic!r} does not act in {self}")
         for active in found:
@@ -512,7 +552,7 @@ class Proxy(Reachable):
 
     def freeze(self) -> None:
         """Let no byte and no end through, either way, until :meth:`thaw`. Nothing is lost."""
-        if self._frozen is None:
+        if self._frozen is None or self._frozen._removed:
             self._frozen = self.add(Freeze(), direction="both")
 
     def thaw(self) -> None:
@@ -584,8 +624,26 @@ class Proxy(Reachable):
 
     async def disable(self) -> None:
         """Go down: refuse connections and end the live ones with FIN, as a process that ends."""
+        if self._harness._closed:
+            await self._go_down()
+            return
+        # In a task of its own: a toxic may have called this, whose connection ends first.
+        gone = Event()
+
+        async def go_down() -> None:
+            try:
+                await self._go_down()
+            finally:
+                gone.set()
+
+        self._harness._supervisor.services.start_soon(go_down, name=f"disable() of {self.name!r}")
+        await gone.wait()
+
+    async def _go_down(self) -> None:
         async with self._changing:
+            await self._end_all("disconnected")
             if self._running:
+                self._end_waiting("disconnected")
                 self._accepting.cancel()
                 await self._stopped.wait()
             await self._end_all("disconnected")
@@ -625,11 +683,33 @@ class Proxy(Reachable):
             behind = behind._upstream.proxy
         self._upstream = found
 
+    @property
+    def seed(self) -> str:
+        """What all its random choices follow from."""
+        self._chooses()
+        return self._seed
+
     def __repr__(self) -> str:
         state = "" if self._running else ", disabled"
         return f"<Proxy {self.name!r} at {self.address}{state}>"
 
     # How the harness runs it
+
+    def _live_connections(self) -> list[ProxiedConnection]:
+        """Those of a report."""
+        return [
+            ProxiedConnection(
+                ProxiedRecord(
+                    connection.id,
+                    connection.bytes_upstream,
+                    connection.bytes_downstream,
+                    connection.client_address,
+                    tuple(connection.fired),
+                ),
+                self.name,
+            )
+            for connection in self.connections
+        ]
 
     async def _start(self) -> None:
         self._stopped = Event()
@@ -641,7 +721,14 @@ class Proxy(Reachable):
             with CancelScope() as self._accepting:
                 self._running = True
                 task_status.started()
-                await self._endpoint.listener.serve(self._accept, services)
+                with Spare(self._endpoint.listener) as spare:
+                    while True:
+                        try:
+                            await self._endpoint.listener.serve(self._accept, services)
+                        except (OSError, BrokenResourceError) as exc:
+                            if not is_no_fault_of_a_listener(exc):
+                                raise
+                            await self._refuse_waiting(exc, spare)
         finally:
             self._running = False
             with CancelScope(shield=True):
@@ -677,24 +764,38 @@ class Proxy(Reachable):
         self._watchers.clear()
 
     async def _end_all(self, ending: Ending) -> None:
-        await self._accept_all()
+        self._end_waiting(ending)
+        for _ in range(TURNS_TO_ACCEPT):
+            await checkpoint()
         live = self.connections
         for connection in live:
             connection.end_with(ending)
         for connection in live:
             await connection._over.wait()
 
-    async def _accept_all(self) -> None:
-        """Return when what has connected before is one of the connections.
+    def _end_waiting(self, ending: Ending) -> None:
+        """End whoever has connected and is not accepted yet: nobody has heard of him here."""
+        for client, name in waiting_at(self._endpoint.listener):
+            self.accepted += 1
+            self._arrivals.note(name, self._ended_early(self.accepted))
+            close_socket(client, with_reset=ending == "reset")
 
-        Whoever has connected is to be ended too, though the proxy has not heard of him yet.
-        """
-        await checkpoint()
-        most = self.accepted + MOST_WAITING
-        while self._running and one_waits(self._endpoint.listener) and self.accepted < most:
-            await checkpoint()
-        for _ in range(TURNS_TO_ACCEPT):
-            await checkpoint()
+    async def _refuse_waiting(self, cause: Exception, spare: Spare) -> None:
+        """Refuse whoever waits: only the spare descriptor is left to accept him with."""
+        reason = reason_of(cause)
+        before = self.accepted
+        with spare.given_up():
+            for client, name in waiting_at(self._endpoint.listener):
+                self.accepted += 1
+                self._arrivals.note(name, self._refusal(self.accepted, reason, cause))
+                close_socket(client, with_reset=True)
+        # If somebody else has taken that one too, there is nothing that would tell of another.
+        await (sleep(ACCEPT_AGAIN) if self.accepted == before else checkpoint())
+
+    def _refusal(self, number: int, reason: str, cause: BaseException) -> ConnectionFailed:
+        refusal = ConnectionFailed(f"{self} refuses connection {number}: {reason}")
+        refusal.__cause__ = cause
+        return refusal
 
     async def _connect(self) -> ByteStream:
         stream, connection = await self._connect_below()
@@ -702,8 +803,8 @@ class Proxy(Reachable):
             return await connection._upstream.dress(stream)
         except BaseException as exc:
             await aclose_forcefully(stream)
-            if isinstance(exc, OSError):
-                raise ConnectionFailed(f"cannot connect through {self}: {exc}") from exc
+            if isinstance(exc, BROKEN):  # in the middle of a handshake
+                raise ConnectionFailed(f"cannot connect through {self}: {reason_of(exc)}") from exc
             raise
 
     async def _connect_below_tls(self) -> ByteStream:
@@ -729,9 +830,7 @@ class Proxy(Reachable):
                 await connection._settled.wait()
                 if connection._server is None:
                     await connection._over.wait()
-                    raise connection._refused or ConnectionFailed(
-                        f"{self} has ended connection {connection.id} before it reached the server"
-                    )
+                    raise connection._refused or self._ended_early(connection.id)
             except BaseException:
                 await aclose_forcefully(stream)
                 raise
@@ -739,10 +838,15 @@ class Proxy(Reachable):
 
     async def _accepted_from(self, stream: ByteStream, stopped: Event) -> ProxyConnection:
         """The other side of ``stream``. One that is over already is found, too."""
-        name = local_name(stream)
+        try:
+            name = local_name(stream)
+        except OSError as exc:
+            raise ConnectionFailed(f"cannot connect to {self}: {exc}") from exc
         turns = TURNS_TO_ACCEPT
         while turns:
             found = self._arrivals.take(name)
+            if isinstance(found, ConnectionFailed):
+                raise found
             if found is not None:
                 return found
             if stopped.is_set():  # what was accepted last is noted in a few turns
@@ -751,6 +855,11 @@ class Proxy(Reachable):
             else:
                 await self._arrivals.change(name)
         raise ConnectionFailed(f"{self} was disabled before it accepted the connection")
+
+    def _ended_early(self, number: int) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"{self} has ended connection {number} before it reached the server"
+        )
 
 
 def _triggers(when: Any) -> tuple[Trigger, ...]:

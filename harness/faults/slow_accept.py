@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anyio import sleep
+from anyio import sleep_until
 
 from .contract import Toxic, checked_number
 
@@ -22,5 +22,6 @@ class SlowAccept(Toxic):
         self.delay: float = checked_number(delay, "delay", of="SlowAccept")
 
     async def accept(self, connection: ProxyConnection) -> None:
-        connection.note(type(self).__name__)
-        await sleep(self.delay)
+        if connection.times_asked == 1:
+            connection.note(type(self).__name__)
+        await sleep_until(connection.asked_at + self.delay)

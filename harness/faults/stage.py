@@ -30,6 +30,7 @@ class Stage:
     :ivar changed: is set, and replaced by another one, when the toxic is changed or taken away
     :ivar closes: when its time is over
     :ivar ended: the toxic has passed on the end of the stream
+    :ivar disconnecting: the toxic ends the connection with that
     """
 
     def __init__(self, path: Path, active: ActiveToxic, seed: str) -> None:
@@ -38,6 +39,7 @@ class Stage:
         self.active = active
         self.changed: Event = Event()
         self.ended: bool = False
+        self.disconnecting: bool = False
         self.closes: float
         self._opens, self.closes = active.window
         self._began = math.inf
@@ -207,7 +209,7 @@ class StageLink(Link):
     def __init__(self, stage: Stage, seed: str) -> None:
         self.direction: Direction = stage.path.direction
         self.connection: ProxyConnection = stage.connection
-        self.random: Random = Random(seed)
+        self._random = Random(seed)
         self.offset: int = 0
         self.arrived: float = current_time()
         self.began: float = self.arrived
@@ -216,6 +218,11 @@ class StageLink(Link):
         self._given: bytes | None = None
         self._finishing = False
         self._noted = False
+
+    @property
+    def random(self) -> Random:
+        self.connection.chooses()
+        return self._random
 
     # What the stage calls
 
@@ -250,14 +257,16 @@ class StageLink(Link):
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"send() takes bytes, not {data!r}")
         stage = self._stage
+        if not data:
+            return
         if stage.ended:
             self._note()
-        elif data:
-            if data == self._given:
-                self._given = None
-            else:
-                self._note()
-            await stage.path.forward(bytes(data), stage)
+            return
+        if data == self._given:
+            self._given = None
+        else:
+            self._note()
+        await stage.path.forward(bytes(data), stage)
 
     async def send_eof(self) -> None:
         stage = self._stage
@@ -299,20 +308,24 @@ class StageLink(Link):
         await checkpoint()
 
     async def disconnect(self) -> None:
+        stage = self._stage
         if self.acts:
-            self._note()
-            self._stage.ended = True
-            await self._stage.path.forward(None, self._stage)
-            await self._stage.path.over.wait()
+            if not stage.disconnecting:
+                self._note()
+            stage.disconnecting = stage.ended = True
+            await stage.path.forward(None, stage)
+            await stage.path.over.wait()
             self.connection.end_with("disconnected")
         await checkpoint()
 
     def _end(self, ending: Ending) -> None:
         if self.acts:
-            self._note()
+            if self.connection.ending is None:
+                self._note()
             self.connection.end_with(ending)
 
     def seed_at(self, offset: int) -> str:
+        self.connection.chooses()
         return f"{self._seed}/{offset}"
 
 

@@ -6,6 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from anyio import get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
+
 from .contract import Link, Toxic
 
 
@@ -27,7 +30,13 @@ class Transform(Toxic):
         __tracebackhide__ = True
         made = self.function(data)
         if inspect.isawaitable(made):
-            made = await made
+            try:
+                made = await made
+            except get_cancelled_exc_class() as exc:
+                await checkpoint_if_cancelled()  # which raises it again, if it comes from here
+                raise RuntimeError(
+                    f"the function of a Transform was cancelled from within: {self.function!r}"
+                ) from exc
         if not isinstance(made, (bytes, bytearray, memoryview)):
             raise TypeError(
                 f"the function of a Transform has to return bytes, and {self.function!r} "

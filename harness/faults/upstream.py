@@ -63,7 +63,7 @@ class Upstream:
         """The way to ``what``.
 
         Raises :exc:`TypeError` if it cannot be connected to, :exc:`ValueError` for a port that
-        there is not.
+        there is not, and for a string that is no path.
         """
         from .proxy import Proxy
 
@@ -77,18 +77,25 @@ class Upstream:
                 proxy=what,
             )
         if isinstance(what, Server):
-            endpoint = what._endpoint
-            return cls(
+            if hasattr(what._endpoint, "client"):
+                raise TypeError(f"a proxy passes streams on, and {what} serves datagrams")
+            return cls(  # asked each time, as a restart may have brought it to another address
                 f"server {what.name!r}",
-                listen=what.transport.carrier.listen,
-                connect=endpoint.carrier.connect,
-                dress=endpoint.dress,
-                ssl_context=lambda: endpoint.client_ssl_context,
+                listen=what.transport.carrier.anywhere.listen,
+                connect=lambda: what._endpoint.carrier.connect(),
+                dress=lambda stream: what._endpoint.dress(stream),
+                ssl_context=lambda: what._endpoint.client_ssl_context,
             )
         if isinstance(what, ByteStreamConnectable) and not isinstance(what, Reachable):
-            return cls(repr(what), listen=harness.transport.carrier.listen, connect=what.connect)
+            listen = harness.transport.carrier.anywhere.listen
+            return cls(repr(what), listen=listen, connect=what.connect)
         if isinstance(what, (str, bytes, os.PathLike)) and what:
             path = os.fsdecode(what)
+            if isinstance(what, (str, bytes)) and (os.sep not in path or "://" in path):
+                raise ValueError(
+                    "a proxy in front of an address takes (host, port), or a path with a slash in "
+                    f"it, not {what!r}"
+                )
             unix = harness._resolve("unix")
             return cls(f"{path!r}", listen=unix.listen, connect=as_connectable(path).connect)
         if isinstance(what, tuple) and len(what) == 2:

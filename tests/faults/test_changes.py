@@ -138,17 +138,27 @@ async def stream(wire, direction, random, data, pause):
         data = data[size:]
         if random.random() < 0.3:
             await sleep(random.uniform(0, pause))
+
+
+async def stream_and_end(wire, direction, *args):
+    await stream(wire, direction, *args)
     await wire.send_eof(direction)
 
 
-async def survive(wire, random, *, count, steps, pause):
+async def survive(wire, random, *, count, steps, pause, send=stream_and_end):
     sent = {direction: numbered(random.randrange(count)) for direction in wire.arrivals}
     async with create_task_group() as tasks:
         for direction, data in sent.items():
-            tasks.start_soon(stream, wire, direction, Random(random.random()), data, pause)
+            tasks.start_soon(send, wire, direction, Random(random.random()), data, pause)
         tasks.start_soon(Chaos(wire, random, pause).run, steps)
     for direction, data in sent.items():
         arrivals = wire.arrivals[direction]
+        if send is stream:
+            while len(arrivals.data) < len(data):
+                assert arrivals.end is None
+                await sleep(1)
+            assert arrivals.data == data
+            continue
         await arrivals.over.wait()
         assert arrivals.data == data
         assert arrivals.end[1] == "end"
@@ -184,6 +194,15 @@ async def test_nor_by_a_real_kernel(harness, virtual_clock, seed):
     wire = await open_wire(harness, seed=seed)
     await survive(wire, Random(seed), count=20_000, steps=100, pause=0.5)
     await wire.proxy.wait_connections(0)
+
+
+@pytest.mark.harness(transports=["tls"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_nor_below_tls(harness, virtual_clock, seed):
+    """Which would notice each byte; the connection stays open, as TLS has no half-close here."""
+    wire = await open_wire(harness, seed=seed)
+    await survive(wire, Random(seed), count=20_000, steps=100, pause=0.5, send=stream)
+    assert len(wire.proxy.connections) == 1
 
 
 # One change each

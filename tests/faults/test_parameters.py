@@ -32,6 +32,11 @@ from harness.faults import (
 no_numbers = [None, "1", b"1", [1], 1j, True]
 no_times = [-1, -0.001, math.nan, math.inf, -math.inf]
 
+
+def at_least(least, value):
+    return f"{least} or more, and finite" if value == math.inf else f"{least} or more"
+
+
 #: class, arguments that can be, parameter, and whether it may be None
 SECONDS = [
     (Latency, {}, "delay", False),
@@ -75,7 +80,7 @@ def test_seconds(cls, arguments, name, optional):
     for value in no_numbers[1 if optional else 0 :]:
         refused(TypeError, "a number", cls, arguments, name, value)
     for value in no_times:
-        refused(ValueError, "0 or more", cls, arguments, name, value)
+        refused(ValueError, at_least(0, value), cls, arguments, name, value)
     for value in (0, 0.0, 1, 1.5, 1e9):
         assert getattr(cls(**arguments, **{name: value}), name) == value
 
@@ -104,7 +109,7 @@ def test_rates():
     for value in no_numbers:
         refused(TypeError, "a number", Bandwidth, {}, "rate", value)
     for value in [*no_times, 0, 0.5]:
-        refused(ValueError, "1 or more", Bandwidth, {}, "rate", value)
+        refused(ValueError, at_least(1, value), Bandwidth, {}, "rate", value)
     assert Bandwidth(1).rate == 1
 
 

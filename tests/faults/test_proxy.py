@@ -4,13 +4,9 @@ import anyio
 import pytest
 from anyio import BrokenResourceError, ConnectionFailed, EndOfStream
 from anyio.abc import ByteStreamConnectable
+from echoing import echo
 
 from harness.faults import Latency, Refuse
-
-
-async def echo(stream):
-    async for data in stream:
-        await stream.send(data)
 
 
 async def test_bytes_go_through(harness):

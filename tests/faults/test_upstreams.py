@@ -15,9 +15,10 @@ from plain import Server, connect, context_of, echo, in_thread
 
 from harness import Harness
 from harness.faults import Latency
+from harness.transports.tcp import TCPTransport
 from harness.transports.temporary import remove_directory
 from harness.transports.tls import TLSTransport, authority
-from harness.transports.unix import short_directory
+from harness.transports.unix import UnixTransport, short_directory
 
 
 async def answer(stream, by):
@@ -235,6 +236,51 @@ async def test_a_chain_that_is_refused_at_its_end(harness, gone):
         await each.wait_connections(0)
 
 
+@pytest.mark.parametrize("inner_is_over", ["tcp", "unix", "memory"])
+async def test_a_chain_is_over_what_the_proxy_before_it_is_over(harness, inner_is_over):
+    """Not over what that stands in front of."""
+    server = await harness.serve(answering(b"!"))
+    inner = await harness.proxy(server, transport=inner_is_over)
+    middle = await harness.proxy(inner)
+    middle.set_upstream(server)  # it stays where it is
+    outer = await harness.proxy(middle)
+    for each in (inner, middle, outer):
+        assert await ask(each) == b"!?"
+        assert type(each._endpoint) is type(inner._endpoint)
+        await each.disable()
+        await each.enable()
+        assert await ask(each) == b"!?"
+    if harness.transport.name == "tls":
+        assert outer.client_ssl_context is server.client_ssl_context
+
+
+@pytest.mark.harness(transports=["tcp", "unix"])
+async def test_in_front_of_an_address_that_somebody_insists_on(harness):
+    """A proxy before a server, or a proxy, that is at such an address is at another one."""
+    first = await harness.serve(echo_back)
+    address = first.address
+    await first.stop()
+    fixed = (
+        UnixTransport(address) if isinstance(address, str) else TCPTransport(first.host, first.port)
+    )
+    if isinstance(fixed, TCPTransport):
+        first._endpoint.release()  # it has kept the port for itself
+    server = await harness.serve(echo_back, transport=fixed)
+    assert server.address == address
+    proxy = await harness.proxy(server)
+    outer = await harness.proxy(proxy)
+    assert len({str(each.address) for each in (server, proxy, outer)}) == 3
+    assert type(outer.address) is type(address)
+    assert await ask(outer) == b"?"
+    await server.stop()
+    if isinstance(fixed, TCPTransport):
+        server._endpoint.release()
+    behind = await harness.serve(echo_back)
+    proxy = await harness.proxy(behind, transport=fixed)
+    assert proxy.address == address
+    assert await ask(await harness.proxy(proxy)) == b"?"
+
+
 async def echo_back(stream):
     async for data in stream:
         await stream.send(data)
@@ -352,6 +398,10 @@ async def test_a_server_that_restarts(harness):
         (("127.0.0.1", 65536), ValueError, r"no address \('127.0.0.1', 65536\)"),
         (("", 80), ValueError, r"no address \('', 80\)"),
         (answer, TypeError, "not <function answer"),
+        ("localhost", ValueError, "takes .host, port., or a path with a slash in it, not 'local"),
+        ("127.0.0.1:80", ValueError, "takes .host, port., .*, not '127.0.0.1:80'"),
+        (b"redis.sock", ValueError, "a path with a slash in it, not b'redis.sock'"),
+        ("http://127.0.0.1:80/", ValueError, "takes .host, port., .*, not 'http://"),
     ],
     ids=lambda value: repr(value).partition(" at 0x")[0],
 )

@@ -8,7 +8,8 @@ import pytest
 from anyio import EndOfStream, sleep
 from webserver import Request, Response, WebServer
 
-from harness import Harness, VirtualClock
+from harness import Harness, Server, VirtualClock
+from harness.faults import Proxy
 
 
 async def hello(request: Request) -> Response:
@@ -78,13 +79,15 @@ async def test_httpx_tries_to_connect_again(harness: Harness, virtual_clock: Vir
         assert virtual_clock.now == 3.5
 
 
-def http_client(harness: Harness, server, *, timeout: float | None = None) -> httpx.AsyncClient:
-    """httpx, set up for the transport of ``server``."""
+def http_client(
+    harness: Harness, server: Server | Proxy, *, timeout: float | None = None
+) -> httpx.AsyncClient:
+    """httpx, set up for a server on the test's transport, or a proxy in front of it."""
     options: dict[str, object] = {"retries": 5, "trust_env": False}
     url = "http://localhost"
-    if server.transport.name == "unix":
+    if harness.transport.name == "unix":
         options["uds"] = server.path
-    elif server.transport.name == "tls":
+    elif harness.transport.name == "tls":
         options["verify"] = server.client_ssl_context
         url = server.url("https")
     else:

@@ -11,19 +11,21 @@ import pytest
 from anyio import create_task_group
 
 from harness import Server
+from harness.faults import Proxy
 
 pytestmark = pytest.mark.harness(transports=["tcp", "tls", "unix"])
 
 
 @asynccontextmanager
-async def redis_client(server: Server, **options: Any) -> AsyncIterator[coredis.Redis[str]]:
-    """coredis, set up for the transport of ``server``."""
-    if server.transport.name == "unix":
+async def redis_client(server: Server | Proxy, **options: Any) -> AsyncIterator[coredis.Redis[str]]:
+    """coredis, set up for a server, or a proxy in front of it."""
+    if isinstance(server.address, str):
         options["unix_socket_path"] = server.path
     else:
         options.update(host=server.host, port=server.port)
-    if server.transport.name == "tls":
-        options.update(ssl=True, ssl_context=server.client_ssl_context)
+    context = getattr(server, "client_ssl_context", None)
+    if context is not None:
+        options.update(ssl=True, ssl_context=context)
     async with coredis.Redis(decode_responses=True, **options) as client:
         yield client
 
