@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from anyio import (
     CancelScope,
     ClosedResourceError,
     EndOfStream,
+    Event,
     aclose_forcefully,
     create_task_group,
     current_time,
@@ -47,6 +48,7 @@ from .contract import (
 )
 from .exchange import (
     ENDED,
+    MANY_TURNS,
     MORE_THAN_FITS,
     RECEIVE,
     SEND,
@@ -81,23 +83,75 @@ async def check_byte_stream(
     *,
     clogged_pair: MakePair[ByteStream] | None = None,
     timeout: float = TIMEOUT,
+    except_for: Collection[str] = (),
+    seed: int | str | None = None,
+    operations: int | None = None,
+    examples: int | None = None,
 ) -> None:
     """Check that a byte stream keeps all that AnyIO promises of one, but for ``send_eof``.
 
     Both streams of a pair are looked at. :func:`byte_stream_checks` has the same checks one by one.
 
+    With ``seed`` or ``operations`` something else is done: random operations on both sides, blocked
+    and cancelled ones among them, are compared with a model of what the promises mean together. A
+    sequence that fails is made as short as it can be, and is in the message. That needs the package
+    ``hypothesis``, the extra ``fuzz``.
+
     :param make_pair: an async callable that returns two connected streams, new ones at each call.
         The check closes them.
     :param clogged_pair: the same, but no ``send`` on either of them ends until the other one
-        receives. By default a pair is filled up with as many bytes as it takes.
-    :param timeout: seconds for each check; in virtual time, what hangs takes none
+        receives. By default a pair is filled up with as many bytes as it takes, as it always is
+        for random operations.
+    :param timeout: seconds for each check, and for a random operation that has to come to its end;
+        in virtual time, what hangs takes none
+    :param except_for: names of checks, for promises that the stream is known not to keep. They are
+        left out; where one is broken by random operations that is passed over
+    :param seed: the same one makes the same operations; by default one is drawn, or follows from
+        that of pytest's run, and is told
+    :param operations: the length of one sequence of operations, 20 by default
+    :param examples: how many sequences there are, 100 by default
     :raises PromiseBroken: naming the promise, what was expected and what was seen; in an
         ``ExceptionGroup`` if there are several
-    :raises TypeError: if ``make_pair`` does not make two streams; what it raises comes out as it is
-    :raises ValueError: if ``timeout`` is not positive
+    :raises TypeError: if ``make_pair`` does not make two streams, or ``seed`` cannot be one; what
+        ``make_pair`` raises comes out as it is
+    :raises ValueError: if ``timeout``, ``operations`` or ``examples`` is not positive, or
+        ``except_for`` names no check
+    :raises RuntimeError: if ``hypothesis`` is needed and not installed
     """
     __tracebackhide__ = True
-    await each_of(_check.all, make_pair, clogged_pair=clogged_pair, timeout=timeout)
+    asked: dict[str, Any] = {"seed": seed, "operations": operations, "examples": examples}
+    await check_or_fuzz(_check.all, make_pair, clogged_pair, timeout, except_for, asked)
+
+
+async def check_or_fuzz(
+    checks: tuple[PairCheck[ByteStream], ...],
+    make_pair: MakePair[ByteStream],
+    clogged_pair: MakePair[ByteStream] | None,
+    timeout: float,
+    except_for: Collection[str],
+    asked: dict[str, Any],
+    *,
+    half_close: bool = False,
+) -> None:
+    """Run ``checks``; or random operations, if anything of them was asked for."""
+    __tracebackhide__ = True
+    names = [check.name for check in checks]
+    if isinstance(except_for, str):
+        raise TypeError(f"except_for has to be a list of names of checks, not {except_for!r}")
+    for name in except_for:
+        if name not in names:
+            raise ValueError(f"except_for has to name checks, and none of these is {name!r}")
+    if all(value is None for value in asked.values()):
+        checks = tuple(check for check in checks if check.name not in except_for)
+        await each_of(checks, make_pair, clogged_pair=clogged_pair, timeout=timeout)
+        return
+    if clogged_pair is not None:
+        raise ValueError("clogged_pair is for the checks; random operations fill a pair themselves")
+    from .fuzz import fuzz_byte_stream
+
+    await fuzz_byte_stream(
+        make_pair, **asked, half_close=half_close, timeout=timeout, except_for=except_for
+    )
 
 
 def byte_stream_checks() -> tuple[PairCheck[ByteStream], ...]:
@@ -117,10 +171,12 @@ def byte_stream_checks() -> tuple[PairCheck[ByteStream], ...]:
 
 @_check("Receive at most max_bytes bytes from the peer", RECEIVE, symmetric=True)
 async def what_is_sent_arrives(make: Streams) -> None:
-    """A message each way, whole and in order (nettest: BasicIO)."""
+    """A message each way, whole and in order (nettest: BasicIO), and a long one."""
     async with make() as (first, second):
         for sender, receiver in ((first, second), (second, first)):
             await goes_through(sender, receiver, bytes(range(256)) * 64, "a message of 16 KiB")
+            long = random.Random(1).randbytes(3 * 1024 * 1024 + 1)
+            await goes_through(sender, receiver, long, "a message of more than 3 MiB")
 
 
 @_check("Send the given bytes to the peer", SEND, symmetric=True)
@@ -189,7 +245,7 @@ async def max_bytes_is_the_most(make: Streams) -> None:
             for asked in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89):
                 if len(received) == len(sent):
                     break
-                data = await second.receive(asked)
+                data = await second.receive(max_bytes=asked)
                 most = f"receive({asked}) returns at most that many bytes"
                 expect(len(data) <= asked, most, shown(data))
                 received += data
@@ -258,15 +314,17 @@ async def sixteen_mebibytes_each_way(make: Streams) -> None:
 async def operations_are_checkpoints(make: Streams) -> None:
     """``send`` and ``receive`` let other tasks run, also when they need not wait."""
     async with make() as (first, second), tasks() as group:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while turns < 100 * MOMENTS:  # an end, also if an operation has none
-                turns += 1
-                await checkpoint()
 
         async def look(name: str, operation: Callable[[], Awaitable[object]]) -> None:
+            turns = 0
+
+            async def count() -> None:
+                nonlocal turns
+                while turns < 100 * MOMENTS:  # an end, also if an operation has none
+                    turns += 1
+                    await checkpoint()
+
+            group.start_soon(count)
             await checkpoint()
             before = turns
             for _ in range(MOMENTS):
@@ -277,7 +335,6 @@ async def operations_are_checkpoints(make: Streams) -> None:
                 f"it had {turns - before} turns",
             )
 
-        group.start_soon(count)
         async with tasks() as receiving:  # for a stream that keeps nothing
             receiving.start_soon(until_the_end, second, bytearray())
             await look("send()", functools.partial(first.send, b"x"))
@@ -293,10 +350,16 @@ async def operations_are_checkpoints(make: Streams) -> None:
 )
 async def a_deadline_that_has_passed(make: Streams) -> None:
     """In a cancelled scope ``receive`` raises the cancellation, and takes nothing with it."""
+    sent = Event()
     async with make() as (first, second), create_task_group() as group:
+
+        async def keep() -> None:
+            await first.send(b"kept")
+            sent.set()
+
         for when in ("with nothing there", "with bytes there"):
             if when == "with bytes there":
-                group.start_soon(first.send, b"kept")
+                group.start_soon(keep)
                 await settle()
             data = None
             with move_on_after(-1) as scope:
@@ -307,6 +370,7 @@ async def a_deadline_that_has_passed(make: Streams) -> None:
                 f"it returned {shown(data)}",
             )
         await received_is(second, b"kept", "what was there before")
+        await sent.wait()
         with move_on_after(-1) as scope:
             await first.send(b"any")
         expect(scope.cancelled_caught, "send() is cancelled by a deadline in the past", "it ended")
@@ -317,24 +381,32 @@ async def a_deadline_that_has_passed(make: Streams) -> None:
     "AnyIO, docs/cancellation; nettest: PresentTimeout",
 )
 async def a_deadline_that_is_now(make: Streams) -> None:
-    """A blocked ``receive`` ends when somebody moves its deadline to this moment."""
-    async with make() as (first, second):
+    """A blocked ``receive``, or ``send``, ends when its deadline is moved to this moment."""
+
+    async def ends_now(name: str, operation: Callable[[], Awaitable[object]]) -> None:
         scope = CancelScope()
 
-        async def receive() -> None:
+        async def operate() -> None:
             with scope:
-                await second.receive()
+                await operation()
 
         async with tasks() as group:
-            receiving = await Waiting.begin(group, receive, "a blocked receive()")
-            receiving.expect_waiting()
+            operating = await Waiting.begin(group, operate, f"a blocked {name}")
+            if name == "send()" and operating.over and operating.error is None:
+                raise cannot_be_blocked()
+            operating.expect_waiting()
             scope.deadline = current_time()
             await settle(turns=TURNS_TO_END)
-            if not receiving.over:
+            if not operating.over:
                 await make.abandon()
-                raise PromiseBroken("the receive() is cancelled", "it goes on")
-        expect(scope.cancelled_caught, "the receive() is cancelled", receiving.state)
+                raise PromiseBroken(f"the {name} is cancelled", "it goes on")
+        expect(scope.cancelled_caught, f"the {name} is cancelled", operating.state)
+
+    async with make() as (first, second):
+        await ends_now("receive()", second.receive)
         await goes_through(first, second, b"afterwards", "what is sent afterwards")
+    async with clogged(make) as (first, _):
+        await ends_now("send()", functools.partial(first.send, bytes(MORE_THAN_FITS)))
 
 
 @_check(
@@ -362,6 +434,26 @@ async def a_deadline_to_come(make: Streams) -> None:
             group.start_soon(ignoring_end, second.send, b"the other direction")
             with suppress(BrokenResourceError):
                 await received_is(first, b"the other direction", "what comes from the other side")
+
+
+@_check("Wait until all other tasks are waiting for something", "anyio.wait_all_tasks_blocked")
+async def what_waits_does_not_keep_the_loop_busy(make: Streams) -> None:
+    """A blocked ``receive``, or ``send``, does not ask again and again."""
+
+    async def waits(name: str, operation: Callable[[], Awaitable[object]]) -> None:
+        async with tasks() as group:
+            waiting = await Waiting.begin(group, operation, name, turns=MANY_TURNS)
+            if name == "send()" and waiting.over and waiting.error is None:
+                raise cannot_be_blocked()
+            settled = await settle(turns=MANY_TURNS)
+            expect(settled, f"a {name} that cannot go on waits", "it keeps the event loop busy")
+            waiting.expect_waiting()
+            group.cancel_scope.cancel()
+
+    async with make() as (first, _):
+        await waits("receive()", first.receive)
+    async with clogged(make) as (first, _):
+        await waits("send()", functools.partial(first.send, bytes(MORE_THAN_FITS)))
 
 
 # One at a time
@@ -569,6 +661,42 @@ async def a_closed_stream_does_not_send_nothing(make: Streams) -> None:
         await raises(ClosedResourceError, first.send(b""), "send(b'') after aclose()")
 
 
+@_check(
+    "Works as an asynchronous context manager which returns the instance itself on enter, and "
+    "calls aclose() on exit",
+    "anyio.abc.AsyncResource",
+)
+async def the_end_of_a_block_closes(make: Streams) -> None:
+    """``async with`` gives the stream itself, and has closed it afterwards."""
+    async with make() as (first, second):
+        async with first as entered:
+            expect(entered is first, "async with stream as x: x is the stream", shown(entered))
+        refused = (ClosedResourceError, BrokenResourceError)
+        await raises(refused, first.receive(), "receive() after async with")
+        await raises(EndOfStream, second.receive(), "receive() of the peer")
+
+
+@_check(
+    "Iterating this byte stream will yield a byte string of arbitrary length",
+    "anyio.abc.ByteReceiveStream",
+)
+async def iteration_receives_to_the_end(make: Streams) -> None:
+    """``async for`` has all bytes, and stops at the end."""
+    sent = bytes(range(256)) * 300
+    received = bytearray()
+    async with make() as (first, second):
+
+        async def send() -> None:
+            await first.send(sent)
+            await first.aclose()
+
+        async with tasks() as group:
+            group.start_soon(send)
+            with waits_for(lambda: f"async for ({len(received)} of {len(sent)} bytes are there)"):
+                await until_the_end(second, received)
+    expect_same(bytes(received), sent, "all together")
+
+
 @_check("Close the resource", "anyio.abc.AsyncResource.aclose")
 async def close_can_be_repeated(make: Streams) -> None:
     """A second ``aclose``, and a forceful one after it, do nothing."""
@@ -762,7 +890,10 @@ async def a_cancelled_send_repeats_nothing(make: Streams) -> None:
         if not refused and received.endswith(tail):
             del received[-len(tail) :]
         elif not refused:
-            raise PromiseBroken("what is sent after it arrives, or is refused", "neither")
+            raise PromiseBroken(
+                "after a cancelled send(), the next one raises, or its bytes arrive",
+                "it returned, and they did not",
+            )
         expect(
             sent.startswith(received),
             f"what arrives is the beginning of what was sent, {len(sent)} bytes",

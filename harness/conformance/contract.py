@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 import gc
 import inspect
+import math
 import sys
+import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
@@ -37,6 +40,7 @@ from anyio import (
 from anyio.abc import AsyncResource, TaskGroup
 from anyio.lowlevel import checkpoint
 
+from ..backends import call_soon_from_thread, time_is_virtual
 from ..descriptors import open_sockets
 from ..diagnostics import LoopView, format_tasks, innermost_project_line
 from ..diagnostics.stacks import place_of
@@ -65,11 +69,15 @@ TIMEOUT = 60.0
 
 ROOM = __name__.rpartition(".")[0]
 
-#: The name of the task that ends a check after its time.
-TIMER = "the time-out of a check"
+#: The name of the task that ends a check after its time, before that of the check.
+TIMER = "the time-out of"
 
 #: Turns of the event loop in which what has been cancelled ends.
 TURNS_TO_END = 1000
+
+
+class CannotBeBlocked(SkipTest):
+    """A ``send`` of these streams does not wait for the peer."""
 
 
 class PromiseBroken(AssertionError):
@@ -77,7 +85,7 @@ class PromiseBroken(AssertionError):
 
     :ivar expected: what the promise means for what was done
     :ivar seen: what happened
-    :ivar check: the check that found it; ``None`` until that is known
+    :ivar check: the check that found it, or whose promise it is; ``None`` until that is known
     """
 
     def __init__(self, expected: str, seen: str) -> None:
@@ -85,6 +93,11 @@ class PromiseBroken(AssertionError):
         self.expected: str = expected
         self.seen: str = seen
         self.check: Check[Any] | None = None
+        #: what was done before, a line each, and the seed that does it again; if it was fuzzed
+        self.steps: tuple[str, ...] = ()
+        self.seed: int | str | None = None
+        #: the rest of what replays it
+        self.replay: str = ""
         #: it stands for an exception that no check has looked for
         self.unexpected: bool = False
         #: which of the two streams of a pair the check called its first
@@ -109,9 +122,15 @@ class PromiseBroken(AssertionError):
                 f"  promised: {self.check.promise}",
                 f"            ({self.check.source})",
             ]
+        lines += [
+            f"  {'after:' if number == 0 else '':9} {step}"
+            for number, step in enumerate(self.steps)
+        ]
         lines += [f"  expected: {self.expected}", f"  seen:     {self.seen}"]
         if self.place is not None:
             lines.append(f"            at {self.place}")
+        if self.seed is not None:
+            lines.append(f"  seed:     {self.seed!r} ({self.replay})")
         return "\n".join(lines)
 
 
@@ -135,6 +154,7 @@ class Pairs(Generic[Resource]):
         self._clogged_pair = clogged_pair
         self._turned = turned
         self._open: list[Resource] = []
+        self.was_clogged: bool = False
         #: what `make_pair` or `clogged_pair` has raised: no promise of the streams is broken by it
         self.error: BaseException | None = None
 
@@ -148,6 +168,7 @@ class Pairs(Generic[Resource]):
     def clogged(self) -> AbstractAsyncContextManager[tuple[Resource, Resource]]:
         """A pair in which neither side's ``send`` ends until the other side receives."""
         assert self._clogged_pair is not None
+        self.was_clogged = True
         return self._made_by(self._clogged_pair, "clogged_pair")
 
     @asynccontextmanager
@@ -202,11 +223,11 @@ class Check(Generic[T]):
         checked_timeout(timeout)
         waits: dict[object, Callable[[], str]] = {}
         _waits.set(waits)
-        bound = _Bound(timeout, waits, functools.partial(self._abandon, subject))
+        bound = _Bound(self.name, timeout, waits, functools.partial(self._abandon, subject))
         error: BaseException | None = None
         broken: PromiseBroken | None = None
         async with create_task_group() as group:
-            group.start_soon(bound.keep, name=TIMER)
+            group.start_soon(bound.keep, name=bound.name)
             try:
                 with bound.scope:
                     await self._function(subject)
@@ -214,6 +235,9 @@ class Check(Generic[T]):
                 raise
             except BaseException as exc:
                 error = exc
+                only = sole(exc)
+                if isinstance(only, PromiseBroken):  # also if the task group ends with another one
+                    only.check, only.turned = self, turned
             bound.over = True
             group.cancel_scope.cancel()
         if error is not None:
@@ -291,6 +315,13 @@ class PairCheck(Check[Pairs[Resource]]):
             pairs = Pairs(make_pair, clogged_pair, turned=turned)
             try:
                 await self.look(pairs, timeout=timeout, turned=turned)
+            except CannotBeBlocked as exc:
+                if pairs.was_clogged:
+                    raise ValueError(
+                        "clogged_pair has to make streams on which no send() ends until the other "
+                        "side receives, and one ended"
+                    ) from None
+                skip = exc
             except SkipTest as exc:
                 if pairs.error is not None:
                     raise
@@ -314,10 +345,12 @@ class _Bound:
 
     def __init__(
         self,
+        check: str,
         timeout: float,
         waits: dict[object, Callable[[], str]],
         abandon: Callable[[], Awaitable[None]],
     ) -> None:
+        self.name: str = f"{TIMER} {check}"
         self.scope: CancelScope = CancelScope()
         self.over: bool = False
         self.seen: str | None = None
@@ -327,17 +360,44 @@ class _Bound:
         self._abandon = abandon
 
     async def keep(self) -> None:
-        with move_on_after(self._timeout):  # which may be infinite
-            await sleep_forever()
+        with move_on_after(self._timeout) as waiting:  # which may be infinite
+            with _in_real_time(self._timeout, waiting.cancel):
+                await sleep_forever()
         found = dict.fromkeys(what() for what in self._waits.values())
         what = f"it still waits for {' and '.join(found)}" if found else "something still waits"
         self.seen = f"after {self._timeout:g} s {what}"
-        self.tree = format_tasks(LoopView.here(), hide={TIMER})
+        self.tree = format_tasks(LoopView.here(), hide={self.name})
         self.scope.cancel()
         await settle(turns=TURNS_TO_END)
         if not self.over:
             self.seen += ", and goes on when it is cancelled"
             await self._abandon()
+
+
+@contextmanager
+def _in_real_time(seconds: float, call: Callable[[], object]) -> Iterator[None]:
+    """Where time is virtual, ``call`` in the event loop after so many real seconds, too.
+
+    Virtual time does not pass while something runs, and what never blocks runs for ever.
+    """
+    if not time_is_virtual() or math.isinf(seconds):
+        yield
+        return
+    over = _thread.allocate_lock()
+    over.acquire()
+    call_soon = call_soon_from_thread()
+
+    def wait() -> None:
+        if not over.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            with suppress(RuntimeError):  # the event loop has ended
+                call_soon(call)
+
+    # Not a `threading.Thread`: it is not the test's.
+    _thread.start_new_thread(wait, ())
+    try:
+        yield
+    finally:
+        over.release()
 
 
 class CheckList(Generic[T, Kind]):
@@ -415,6 +475,8 @@ async def made_pair(make: MakePair[Resource], name: str) -> tuple[Resource, Reso
 
 
 def checked_timeout(timeout: float) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout has to be a number of seconds, not {timeout!r}")
     if not timeout > 0:
         raise ValueError(f"timeout has to be a positive number of seconds, not {timeout!r}")
 

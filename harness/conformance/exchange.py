@@ -7,7 +7,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from unittest import SkipTest
 
 from anyio import (
     BrokenResourceError,
@@ -22,7 +21,7 @@ from anyio.abc import ByteStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ..settling import settle
-from .contract import ENOUGH, Pairs, PromiseBroken, Waiting, shown, waits_for
+from .contract import ENOUGH, CannotBeBlocked, Pairs, PromiseBroken, Waiting, shown, waits_for
 
 Streams = Pairs[ByteStream]
 
@@ -34,6 +33,9 @@ ENDED = (EndOfStream, BrokenResourceError)
 
 #: More bytes than any system keeps between two sockets of one machine.
 MORE_THAN_FITS = 32 * 1024 * 1024
+
+#: Turns of the event loop after which what still runs waits for nothing.
+MANY_TURNS = 10_000
 
 #: Bytes to send again and again to somebody who has gone, until that is noticed.
 SOME = b"x" * 100
@@ -70,7 +72,7 @@ async def until_the_end(stream: ByteStream, received: bytearray) -> None:
 
 
 def _only_empty() -> PromiseBroken:
-    seen = f"it returned none, {MANY_EMPTY} times"
+    seen = f"it returned b'' {MANY_EMPTY} times"
     return PromiseBroken("receive() returns at least one byte, or raises", seen)
 
 
@@ -201,20 +203,26 @@ async def cancel_in(scope: CancelScope, turns: int) -> None:
     scope.cancel()
 
 
-@asynccontextmanager
-async def not_reading_ahead(make: Streams) -> AsyncIterator[tuple[ByteStream, ByteStream]]:
-    """A pair neither side of which takes bytes that nobody has asked it for.
+async def stop_reading_ahead(pair: tuple[ByteStream, ByteStream]) -> None:
+    """Let each side be blocked in a ``receive``, and get a byte.
 
     On asyncio and uvloop an accepted stream reads ahead without limit until a ``receive`` has once
     been blocked (anyio/_backends/_asyncio.py, ``SocketStream.receive``).
     """
-    async with make() as (first, second):
-        for sender, receiver in ((first, second), (second, first)):
-            async with create_task_group() as group:
-                group.start_soon(received_is, receiver, b"x", "the first byte")
-                await settle()
-                await sender.send(b"x")
-        yield first, second
+    first, second = pair
+    for sender, receiver in ((first, second), (second, first)):
+        async with create_task_group() as group:
+            group.start_soon(received_is, receiver, b"x", "the first byte")
+            await settle(turns=MANY_TURNS)
+            await sender.send(b"x")
+
+
+@asynccontextmanager
+async def not_reading_ahead(make: Streams) -> AsyncIterator[tuple[ByteStream, ByteStream]]:
+    """A pair neither side of which takes bytes that nobody has asked it for."""
+    async with make() as pair:
+        await stop_reading_ahead(pair)
+        yield pair
 
 
 @asynccontextmanager
@@ -233,8 +241,8 @@ async def blocked_send(group: TaskGroup, stream: ByteStream) -> Waiting[None]:
     return sending
 
 
-def cannot_be_blocked() -> SkipTest:
-    return SkipTest(
+def cannot_be_blocked() -> CannotBeBlocked:
+    return CannotBeBlocked(
         f"its send() of {MORE_THAN_FITS} bytes does not wait for the peer, so it cannot be "
         "blocked. A `clogged_pair` may help"
     )

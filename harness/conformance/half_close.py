@@ -6,6 +6,9 @@ Not every byte stream can end one direction alone: ``anyio.streams.tls.TLSStream
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from anyio import (
     BrokenResourceError,
     BusyResourceError,
@@ -17,7 +20,7 @@ from anyio import (
 from anyio.abc import ByteStream
 
 from ..settling import settle
-from .byte_stream import byte_stream_checks
+from .byte_stream import byte_stream_checks, check_or_fuzz
 from .contract import (
     TIMEOUT,
     Checks,
@@ -25,7 +28,6 @@ from .contract import (
     PairCheck,
     PromiseBroken,
     Waiting,
-    each_of,
     expect,
     raises,
     tasks,
@@ -52,6 +54,10 @@ async def check_half_closeable(
     *,
     clogged_pair: MakePair[ByteStream] | None = None,
     timeout: float = TIMEOUT,
+    except_for: Collection[str] = (),
+    seed: int | str | None = None,
+    operations: int | None = None,
+    examples: int | None = None,
 ) -> None:
     """Check that a byte stream keeps all that AnyIO promises of one, ``send_eof`` included.
 
@@ -59,7 +65,10 @@ async def check_half_closeable(
     """
     __tracebackhide__ = True
     checks = (*byte_stream_checks(), *_check.all)
-    await each_of(checks, make_pair, clogged_pair=clogged_pair, timeout=timeout)
+    asked: dict[str, Any] = {"seed": seed, "operations": operations, "examples": examples}
+    await check_or_fuzz(
+        checks, make_pair, clogged_pair, timeout, except_for, asked, half_close=True
+    )
 
 
 def half_close_checks() -> tuple[PairCheck[ByteStream], ...]:
@@ -115,6 +124,17 @@ async def eof_can_be_repeated(make: Streams) -> None:
         await raises(EndOfStream, second.receive(), "receive() after two send_eof()")
         await first.send_eof()
         await goes_through(second, first, b"still", "what is sent back")
+
+
+@_check("This method is idempotent (does nothing on successive calls)", SEND_EOF)
+async def eof_can_be_repeated_by_both(make: Streams) -> None:
+    """When both directions have ended."""
+    async with make() as (first, second):
+        for stream in (first, second, first, second):
+            await stream.send_eof()
+        for stream in (first, second):
+            await raises(EndOfStream, stream.receive(), "receive() after all send_eof()")
+            await stream.send_eof()
 
 
 @_check(

@@ -568,6 +568,51 @@ async def two_that_serve(make: Listening) -> None:
             )
 
 
+@_check(
+    "BusyResourceError: two tasks are trying to read from or write to the same resource "
+    "concurrently",
+    "anyio.BusyResourceError; anyio.abc.SocketListener.accept",
+)
+async def two_that_accept(make: Listening) -> None:
+    """The second one is refused at once, or each gets a connection; the first is not disturbed.
+
+    For a listener that has ``accept``, as AnyIO's of sockets have.
+    """
+    async with make() as listener:
+        accept: Callable[[], Awaitable[ByteStream]] | None = getattr(listener, "accept", None)
+        if accept is None:
+            raise SkipTest("it has no accept()")
+        async with tasks() as group:
+            accepting = await Waiting.begin(group, accept, "accept()")
+            accepting.expect_waiting()
+            second = await Waiting.begin(group, accept, "a second accept()")
+            if second.over:
+                await second.expect_raised(BusyResourceError, "at once")
+            accepting.expect_waiting()
+            await _gets_a_connection(make, listener, [accepting, second])
+            third = await Waiting.begin(group, accept, "an accept() after it")
+            await _gets_a_connection(make, listener, [third])
+
+
+async def _gets_a_connection(
+    make: Listening, listener: Listener[Any], accepting: list[Waiting[ByteStream]]
+) -> None:
+    """Connect once for each that waits, and expect each to get another one."""
+    accepting = [each for each in accepting if not each.over]
+    sent = {b"client %d" % number for number in range(len(accepting))}
+    for data in sent:
+        await (await make.connect(listener)).send(data)
+    for each in accepting:
+        await each.end()
+    streams = [each.result for each in accepting if each.result is not None]
+    async with closed_at_the_end(*streams):
+        if len(streams) < len(accepting):
+            states = " and ".join(each.state for each in accepting)
+            raise PromiseBroken("each accept() returns a stream", states)
+        received = {await stream.receive() for stream in streams}
+        expect(received == sent, f"what clients sent, {sent}, is received", f"{received}")
+
+
 # The end
 
 

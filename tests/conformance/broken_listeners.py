@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 
 from anyio import (
     BusyResourceError,
@@ -207,6 +207,14 @@ class HandlesTwice(Sound):
             await super().start(handler, another, task_group)
 
 
+class SecondAcceptTakesTheFirstsPlace(Sound):
+    """Nobody is refused, and only the last one is told of a connection."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._accept_guard = nullcontext()
+
+
 # The end
 
 
@@ -294,6 +302,7 @@ BROKEN: dict[str, type[Sound]] = {
     "a_cancelled_serve_loses_no_connection": LosesWhenCancelled,
     "nothing_is_left": LeavesASocketOpen,
     "two_that_serve": HandlesTwice,
+    "two_that_accept": SecondAcceptTakesTheFirstsPlace,
     "close_ends_serve": CloseDoesNotWake,
     "handlers_outlive_their_listener": CloseEndsHandlers,
     "a_closed_listener_refuses": GoesOnListening,

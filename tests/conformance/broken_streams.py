@@ -346,10 +346,29 @@ class IsClosedByACancelledSend(Sound):
 
 
 @breaks("a_deadline_to_come")
+@breaks("a_deadline_that_is_now")
 class SendCannotBeCancelled(Sound):
     async def send(self, item):
         with CancelScope(shield=len(item) > self._socket._outgoing.room):
             await super().send(item)
+
+
+@breaks("what_waits_does_not_keep_the_loop_busy")
+class AsksAgainAndAgain(Sound):
+    async def receive(self, max_bytes=65536):
+        while not self.reads_ahead and not self._socket.closed:
+            await checkpoint()
+        return await super().receive(max_bytes)
+
+
+@breaks("what_waits_does_not_keep_the_loop_busy")
+class TriesToSendAgainAndAgain(Sound):
+    async def send(self, item):
+        while len(item) > (room := self._socket._outgoing.room) and not self._socket.closed:
+            await super().send(item[:room])
+            item = item[room:]
+            await checkpoint()
+        await super().send(item)
 
 
 # One at a time
@@ -959,6 +978,58 @@ class EofOnlyOnce(Sound):
         if self.sent:
             raise BrokenResourceError
         self.sent = True
+
+
+@breaks("what_is_sent_arrives")
+class DropsTheLastByteOfVeryLongMessages(Sound):
+    async def send(self, item):
+        await super().send(item if len(item) < 2 * 1024 * 1024 else item[:-1])
+
+
+@breaks("max_bytes_is_the_most")
+class CallsItOtherwise(Sound):
+    async def receive(self, limit=65536):
+        return await super().receive(limit)
+
+
+@breaks("the_end_of_a_block_closes")
+class BlockLeavesItOpen(Sound):
+    async def __aexit__(self, *exc_info):
+        await checkpoint()
+
+
+@breaks("the_end_of_a_block_closes")
+class BlockGivesNothing(Sound):
+    async def __aenter__(self):
+        return None
+
+
+@breaks("iteration_receives_to_the_end")
+class IteratesOnce(Sound):
+    iterated = False
+
+    async def __anext__(self):
+        if self.iterated:
+            raise StopAsyncIteration
+        self.iterated = True
+        return await self.receive(100)
+
+
+@breaks("iteration_receives_to_the_end")
+class IterationEndsWithAnError(Sound):
+    async def __anext__(self):
+        return await self.receive()
+
+
+@breaks("eof_can_be_repeated_by_both")
+class EofAgainIsAnErrorAfterThePeers(Sound):
+    sent = False
+
+    async def send_eof(self):
+        if self.sent and self.reads_ahead:
+            raise OSError(107, "Transport endpoint is not connected")
+        self.sent = True
+        await super().send_eof()
 
 
 @breaks("send_after_eof_is_refused")

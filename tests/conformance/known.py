@@ -2,41 +2,85 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from asyncio import InvalidStateError
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from differences import Difference, difference
 
 from harness.backends import running_backend_name
 from harness.conformance import PromiseBroken
+from harness.settling import settle
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
+#: Where a difference stands, for whoever reads that one is no longer there.
+REGISTRY = "tests/conformance/differences.py"
 
-def expect_difference(
+#: Of the event loop, in which what was cancelled comes to its end.
+TURNS = 100
+
+
+def known_of(kind: str, check: object, subject: str) -> Difference | None:
+    """What is known of a check, on the backend that runs."""
+    return difference(kind, str(check), running_backend_name(), subject)
+
+
+async def held_to(
     request: pytest.FixtureRequest,
-    differences: Mapping[tuple[str, str, str], str],
-    check: object,
-    subject: str,
-    unending: Collection[tuple[str, str, str]] = (),
+    known: Difference | None,
+    check: Callable[[], Awaitable[object]],
 ) -> None:
-    """Expect this test to fail if ``differences`` has its check, its subject and this backend.
+    """Run a check. It passes; or it breaks its promise as is known, no more and no less.
 
-    The backend may be ``"*"``, for all of them. Called in a test, since only there a backend runs.
-
-    :param unending: those that fail at once, and are not run
+    What it raises is raised here, so that pytest tells of an expected failure.
     """
-    for backend in (running_backend_name(), "*"):
-        key = (str(check), subject, backend)
-        reason = differences.get(key)
-        if reason is not None:
-            if key in unending:
-                pytest.xfail(reason)
-            seen = pytest.RaisesExc(check=is_seen)
-            request.applymarker(pytest.mark.xfail(strict=True, raises=seen, reason=reason))
+    if known is None:
+        await check()
+        return
+    exactly = pytest.RaisesExc(check=known.describes)
+    request.applymarker(pytest.mark.xfail(strict=True, raises=exactly, reason=known.why))
+    with errors_of_the_loop() as errors:
+        try:
+            await check()
+        except (PromiseBroken, BaseExceptionGroup) as exc:
+            if not known.describes(exc):
+                pytest.fail(f"another difference than is known ({known.seen}):\n{exc}")
+            raise
+        await settle(turns=TURNS)  # until what was cancelled last has been called back
+    if known.in_loop and errors:
+        raise errors[0]
+    pytest.fail(f"{known.check} is kept now: its lines in {REGISTRY} are no longer needed")
+
+
+@contextmanager
+def errors_of_the_loop() -> Iterator[list[BaseException]]:
+    """What callbacks raise when their future has been cancelled, which else ends the test."""
+    errors: list[BaseException] = []
+    if running_backend_name() == "trio":
+        yield errors
+        return
+
+    def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, asyncio.InvalidStateError):
+            errors.append(error)
+        elif before is not None:
+            before(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(note)
+    try:
+        yield errors
+    finally:
+        loop.set_exception_handler(before)
 
 
 async def expect_found(check: Any, *subject: object, **options: object) -> None:
@@ -54,10 +98,3 @@ def is_mistake(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(is_mistake, error.exceptions))
     return isinstance(error, (AssertionError, AttributeError, NameError, TypeError))
-
-
-def is_seen(error: BaseException) -> bool:
-    """Whether it is a broken promise, or what a callback of the event loop raises, or both."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(is_seen, error.exceptions))
-    return isinstance(error, (PromiseBroken, InvalidStateError))

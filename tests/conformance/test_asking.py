@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from unittest import SkipTest
 
+import anyio
 import pytest
 from anyio import sleep_forever
+from anyio.lowlevel import checkpoint
 from broken_streams import BROKEN, Sound, maker
 
 from harness.conformance import (
@@ -75,6 +77,55 @@ async def test_what_makes_it_without_await(anyio_backend):
     )
 
 
+async def test_a_clogged_pair_that_is_not_clogged(anyio_backend):
+    roomy = maker(Sound, capacity=1 << 40)
+    with pytest.raises(ValueError, match=r"^clogged_pair has to make streams on which no send"):
+        await CHECKS["close_wakes_send"](maker(Sound), clogged_pair=roomy)
+    with pytest.raises(ValueError, match=r"^clogged_pair has to make streams on which no send"):
+        await check_byte_stream(maker(Sound), clogged_pair=roomy)
+
+
+async def test_what_does_not_go_together(anyio_backend):
+    with pytest.raises(ValueError, match="clogged_pair is for the checks; random operations"):
+        await check_byte_stream(maker(Sound), clogged_pair=maker(Sound), seed=1)
+    with pytest.raises(TypeError, match="a list of names of checks, not 'ping_pong'"):
+        await check_byte_stream(maker(Sound), except_for="ping_pong")
+
+
+async def test_a_send_that_takes_its_time_is_a_checkpoint(anyio_backend, virtual_clock):
+    class Unhurried(Sound):
+        async def send(self, item):
+            await super().send(item)
+            await anyio.sleep(0.01)
+
+    await CHECKS["operations_are_checkpoints"](maker(Unhurried))
+
+
+async def test_what_spins_is_ended_in_virtual_time_too(anyio_backend, virtual_clock):
+    class Spins(Sound):
+        async def receive(self, max_bytes=65536):
+            while not self.reads_ahead or self.peer_has_gone:
+                await checkpoint()
+            return await super().receive(max_bytes)
+
+    with pytest.raises(PromiseBroken) as caught:
+        await CHECKS["the_peers_close_ends_receive"](maker(Spins), timeout=0.5)
+    assert caught.value.seen.startswith("after 0.5 s it still waits for receive() ")
+    assert virtual_clock.now == 0
+
+
+async def test_a_check_that_runs_is_named_in_the_tree(anyio_backend, virtual_clock):
+    names: list[str] = []
+
+    class Hangs(Sound):
+        async def receive(self, max_bytes=65536):
+            names.extend(task.name or "" for task in anyio.get_running_tasks())
+            return await super().receive(max_bytes)
+
+    await CHECKS["ping_pong"](maker(Hangs))
+    assert "the time-out of ping_pong" in names
+
+
 async def test_a_clogged_pair_that_is_none(anyio_backend):
     async def clogged_pair():
         return None
@@ -132,11 +183,13 @@ async def test_a_timeout_without_end(anyio_backend):
 NEED_A_BLOCKED_SEND = {
     "a_blocked_direction_does_not_block_the_other",
     "a_cancelled_send_repeats_nothing",
+    "a_deadline_that_is_now",
     "a_deadline_to_come",
     "a_second_sender_is_refused",
     "close_wakes_send",
     "eof_does_not_overtake_a_send",
     "the_peers_close_wakes_send",
+    "what_waits_does_not_keep_the_loop_busy",
 }
 
 WITHOUT_END = 1 << 40

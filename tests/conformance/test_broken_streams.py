@@ -72,7 +72,7 @@ async def test_every_check_comes_to_an_end(name: str, anyio_backend, virtual_clo
 
 
 async def test_what_hangs_is_told_with_what_runs(anyio_backend, virtual_clock: VirtualClock):
-    (broken,) = (broken for _, broken in MUTANTS if broken.__name__ == "SendCannotBeCancelled")
+    (broken,) = {broken for _, broken in MUTANTS if broken.__name__ == "SendCannotBeCancelled"}
     with pytest.raises(PromiseBroken) as caught:
         await CHECKS["a_deadline_to_come"](maker(broken), timeout=7)
     assert caught.value.seen == (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import socket
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from unittest import SkipTest
 
 import pytest
@@ -91,6 +95,53 @@ def test_the_public_names_are_sorted_and_there():
     assert conformance.__all__ == sorted(conformance.__all__)
     for name in conformance.__all__:
         assert hasattr(conformance, name)
+
+
+OUTSIDE = """
+import sys
+
+sys.modules["pytest"] = sys.modules["_pytest"] = None  # as if it were not installed
+
+import anyio
+
+from harness import conformance
+from harness.network import MemoryStream, Network
+
+
+async def pair():
+    return tuple(map(MemoryStream, Network().pair()))
+
+
+async def main():
+    await conformance.check_byte_stream(pair)
+    await conformance.check_half_closeable(pair)
+    print("all is well")
+
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_no_pytest_is_needed(library):
+    ran = subprocess.run(
+        [sys.executable, "-c", OUTSIDE, library],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.stdout == "all is well\n", ran.stderr
+
+
+def test_nothing_sleeps():
+    """Deadlines bound what hangs; no check waits for time to pass."""
+    for file in Path(conformance.__file__).parent.glob("*.py"):
+        names = [
+            node.id for node in ast.walk(ast.parse(file.read_text())) if type(node) is ast.Name
+        ]
+        assert "sleep" not in names, file.name
+        assert "sleep_until" not in names, file.name
 
 
 # Object streams, one way or both

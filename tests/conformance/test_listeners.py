@@ -1,7 +1,8 @@
-"""Listeners keep what AnyIO promises of them, but for the differences that are listed here."""
+"""Listeners keep what AnyIO promises of them, but for the differences that are known."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import socket
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from anyio import abc
 from anyio.streams.stapled import MultiListener
 from anyio.streams.tls import TLSListener
 from broken_listeners import BROKEN, Sound, listeners_of
-from known import expect_difference, expect_found
+from known import expect_found, held_to, known_of
 
 from harness.conformance import check_listener, listener_checks
 from harness.network import MemoryListener, MemoryStream, Network
@@ -23,25 +24,6 @@ pytestmark = [
     pytest.mark.harness(),
     pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no unix-domain sockets here"),
 ]
-
-#: (check, subject, backend or "*" for all of them) -> what the subject does instead.
-DIFFERENCES: dict[tuple[str, str, str], str] = {
-    ("a_cancelled_close_closes", "multi", "*"): (
-        "a cancelled aclose() closes the first listener and leaves the others open "
-        "(anyio/streams/stapled.py, MultiListener.aclose)"
-    ),
-}
-for backend in ("asyncio", "uvloop"):
-    for subject in ("tcp", "tls", "tls-not-standard", "multi"):
-        DIFFERENCES["a_cancelled_serve_loses_no_connection", subject, backend] = (
-            "a connection that is being accepted when serve() is cancelled is closed, and handled "
-            "by nobody (anyio/_backends/_asyncio.py, TCPSocketListener.accept: sock_accept, "
-            "connect_accepted_socket)"
-        )
-    DIFFERENCES["a_cancelled_serve_loses_no_connection", "unix", backend] = (
-        "InvalidStateError in the event loop when serve() is cancelled as a connection comes "
-        "(anyio/_backends/_asyncio.py, UNIXSocketListener.accept)"
-    )
 
 
 class Subject:
@@ -137,7 +119,7 @@ SUBJECTS = {
     "tcp": TCP,
     "unix": Unix,
     "tls": lambda: TLS(True),
-    "tls-not-standard": lambda: TLS(False),
+    "not-standard": lambda: TLS(False),
     "multi": Multi,
     "memory": Memory,
 }
@@ -146,9 +128,9 @@ SUBJECTS = {
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("check", listener_checks(), ids=str)
 async def test_a_listener(check, subject, anyio_backend, request):
-    expect_difference(request, DIFFERENCES, check, subject)
+    known = known_of("listeners", check, subject)
     async with SUBJECTS[subject]().ready() as (make_listener, connect):
-        await check(make_listener, connect)
+        await held_to(request, known, functools.partial(check, make_listener, connect))
 
 
 @pytest.mark.parametrize("check", listener_checks(), ids=str)

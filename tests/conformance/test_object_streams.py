@@ -1,7 +1,8 @@
-"""AnyIO's object streams keep what they promise, but for the differences that are listed here."""
+"""AnyIO's object streams keep what they promise, but for the differences that are known."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -11,37 +12,12 @@ from anyio.lowlevel import checkpoint
 from anyio.streams.stapled import StapledObjectStream
 from anyio.streams.text import TextStream
 from broken_objects import BROKEN, Sound, pairs_of
-from known import expect_difference, expect_found
+from known import expect_found, held_to, known_of
 
 from harness.conformance import check_object_stream, object_stream_checks
 from harness.network import MemoryStream, Network
 
 pytestmark = pytest.mark.harness()
-
-#: (check, subject, backend or "*" for all of them) -> what the subject does instead.
-DIFFERENCES: dict[tuple[str, str, str], str] = {
-    ("an_item_is_one_object", "text-over-bytes", "*"): (
-        "TextStream over a byte stream has no boundaries: two send() are one receive() "
-        "(anyio/streams/text.py, TextReceiveStream.receive)"
-    ),
-} | {
-    ("eof_after_close_is_refused", subject, "*"): (
-        "send_eof() after aclose() does nothing: it closes the half that sends once more "
-        "(anyio/streams/stapled.py, StapledObjectStream.send_eof)"
-    )
-    for subject in ("stapled-0", "stapled-100", "text")
-}
-for name in (
-    "the_receivers_close_wakes_send",
-    "a_forceful_close_of_the_receiver_is_seen",
-    "a_cancelled_close_closes_both_directions",
-    "close_wakes_receive",
-):
-    DIFFERENCES[name, "stapled-closing-slowly", "*"] = (
-        "a cancelled aclose() closes the half that sends and leaves the one that receives open, "
-        "where the close of the first half is a checkpoint "
-        "(anyio/streams/stapled.py, StapledObjectStream.aclose)"
-    )
 
 
 def memory(size):
@@ -114,8 +90,8 @@ def concerns(check, subject):
     ],
 )
 async def test_an_object_stream(check, subject, anyio_backend, request):
-    expect_difference(request, DIFFERENCES, check, subject)
-    await check(**SUBJECTS[subject])
+    known = known_of("objects", check, subject)
+    await held_to(request, known, functools.partial(check, **SUBJECTS[subject]))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +113,9 @@ async def test_a_stapled_stream_whose_halves_close_slowly(
             StapledObjectStream(ClosingSlowly(back[0]), ClosingSlowly(there[1])),
         )
 
-    expect_difference(request, DIFFERENCES, check, "stapled-closing-slowly")
+    known = known_of("objects", check, "closing-slowly")
     try:
-        await check(make_pair)
+        await held_to(request, known, functools.partial(check, make_pair))
     finally:
         for half in halves:
             half.close()

@@ -3,6 +3,7 @@
 What fails here is theirs.
 """
 
+import functools
 from contextlib import contextmanager
 
 import httpcore
@@ -12,9 +13,10 @@ from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteStream
 from anyio.streams.stapled import StapledByteStream
 from httpcore._backends.anyio import AnyIOStream
+from known import held_to, known_of
 from python_socks.async_.anyio.v2._stream import AnyioSocketStream
 
-from harness.conformance import PromiseBroken, byte_stream_checks, half_close_checks
+from harness.conformance import byte_stream_checks, half_close_checks
 
 
 class Adapted(ByteStream):
@@ -101,25 +103,6 @@ CHECKS = [
     *((stream, check) for check in half_close_checks() for stream in ("buffered", "stapled")),
 ]
 
-ONE_AFTER_THE_OTHER = (
-    "a cancelled `aclose` of the one stream keeps it from closing the other "
-    "(anyio/streams/stapled.py, `StapledByteStream.aclose`; see docs/upstream-bugs.md)"
-)
-DIFFERENCES = {
-    ("httpcore", "a_closed_stream_does_not_send_nothing"): (
-        "`write` returns at once for no bytes (httpcore/_backends/anyio.py)"
-    ),
-    ("stapled", "a_cancelled_close_closes"): ONE_AFTER_THE_OTHER,
-    ("stapled", "a_forceful_close_is_seen"): ONE_AFTER_THE_OTHER,
-    ("stapled", "close_wakes_receive"): ONE_AFTER_THE_OTHER,
-    ("stapled", "the_peers_close_wakes_send"): ONE_AFTER_THE_OTHER,
-    ("stapled", "eof_after_close_is_refused"): (
-        "`send_eof` is `aclose` of the sending stream, which can be repeated "
-        "(anyio/streams/stapled.py)"
-    ),
-    ("stapled", "typed_attributes"): "the two directions here are two pairs of addresses",
-}
-
 
 @pytest.mark.harness(transports=["memory"])
 @pytest.mark.parametrize(("stream", "check"), CHECKS, ids=str)
@@ -129,7 +112,5 @@ async def test_what_a_stream_promises(stream, check, harness, virtual_clock, req
     async def make_pair():
         return await make(harness, argument)
 
-    why = DIFFERENCES.get((stream, check.name))
-    if why is not None:
-        request.applymarker(pytest.mark.xfail(raises=PromiseBroken, strict=True, reason=why))
-    await check(make_pair)
+    known = known_of("wrapped", check, stream)
+    await held_to(request, known, functools.partial(check, make_pair))

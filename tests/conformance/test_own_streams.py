@@ -1,14 +1,13 @@
 """AnyIO's streams, through our transports, and our own: every check on every one of them."""
 
-import fnmatch
 import functools
 from contextlib import suppress
 
 import pytest
 from anyio import BrokenResourceError, EndOfStream
-from differences import CHECKS, DIFFERENCES, DOCUMENT, NOT_PROMISED, difference, document
+from differences import CHECKS, NOT_PROMISED
+from known import held_to, known_of
 
-from harness.conformance import PromiseBroken
 from harness.conformance.contract import Waiting, tasks
 from harness.conformance.exchange import MORE_THAN_FITS, blocked_send
 from harness.settling import settle
@@ -19,28 +18,8 @@ ALL = ["tcp", "tcp6", "unix", "tls", "memory"]
 @pytest.mark.harness(transports=ALL)
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_what_a_stream_promises(check, harness, request):
-    expected = difference(check.name, harness.backend, harness.transport.name)
-    if expected is None:
-        await check(harness.pair)
-        return
-    mark = pytest.mark.xfail(raises=PromiseBroken, strict=True, reason=expected.why)
-    request.applymarker(mark)
-    try:
-        await check(harness.pair)
-    except PromiseBroken as exc:
-        if not fnmatch.fnmatchcase(exc.seen, expected.seen.replace("[", "[[]")):
-            pytest.fail(f"another difference than the one that is known:\n{exc}")
-        raise
-
-
-def test_every_difference_is_of_a_check_that_there_is():
-    names = {check.name for check in CHECKS}
-    assert {each.check for each in DIFFERENCES} <= names
-    assert len(names) == len(CHECKS)
-
-
-def test_the_document_says_what_the_checks_find():
-    assert DOCUMENT.read_text() == document(), "nox -s differences writes it anew"
+    known = known_of("streams", check, harness.transport.name)
+    await held_to(request, known, functools.partial(check, harness.pair))
 
 
 @pytest.mark.harness(transports=["memory"])

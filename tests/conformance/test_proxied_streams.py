@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
+import functools
 
 import anyio
 import pytest
-from differences import CHECKS, Difference, difference
-
-from harness.conformance import PromiseBroken
+from differences import CHECKS, Difference
+from known import held_to, known_of
 
 #: What differs by nature: a proxy's clients and servers have the proxy as their peer.
 ADDRESSES = Difference(
+    "streams",
     "typed_attributes",
     ("*",),
     "*",
@@ -40,18 +40,8 @@ async def proxied_pair(harness):
 @pytest.mark.harness(transports=["tcp", "unix", "tls", "memory"])
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_what_a_proxied_stream_promises(check, harness, proxied_pair, request):
-    expected = difference(check.name, harness.backend, harness.transport.name)
+    known = known_of("streams", check, harness.transport.name)
     if check.name == ADDRESSES.check:
-        assert expected is None
-        expected = ADDRESSES
-    if expected is None:
-        await check(proxied_pair)
-        return
-    mark = pytest.mark.xfail(raises=PromiseBroken, strict=True, reason=expected.why)
-    request.applymarker(mark)
-    try:
-        await check(proxied_pair)
-    except PromiseBroken as exc:
-        if not fnmatch.fnmatchcase(exc.seen, expected.seen.replace("[", "[[]")):
-            pytest.fail(f"another difference than that of the stream itself:\n{exc}")
-        raise
+        assert known is None
+        known = ADDRESSES
+    await held_to(request, known, functools.partial(check, proxied_pair))

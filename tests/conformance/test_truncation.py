@@ -10,31 +10,13 @@ from anyio import create_task_group
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 from broken_truncations import BROKEN, Sound, cut, pairs_of
-from known import expect_difference, expect_found
+from known import expect_found, held_to, known_of
 
 from harness.conformance import check_truncation, truncation_checks
 from harness.network import MemoryStream, Network
 from harness.transports.tls import authority
 
 pytestmark = pytest.mark.harness()
-
-#: (check, subject, backend or "*" for all of them) -> what the subject does instead.
-DIFFERENCES: dict[tuple[str, str, str], str] = {
-    (check, "tls-not-standard", "*"): (
-        "with standard_compatible=False a truncation is taken for an end, as is documented "
-        "(anyio/streams/tls.py, TLSStream.wrap)"
-    )
-    for check in (
-        "a_cut_is_no_end",
-        "a_cut_after_bytes_is_no_end",
-        "a_cut_wakes_receive",
-        "a_cut_is_raised_by_iteration",
-    )
-}
-DIFFERENCES["a_cut_breaks_send", "tls-not-standard", "*"] = (
-    "with standard_compatible=False, send() after a truncation raises EndOfStream "
-    "(anyio/streams/tls.py, TLSStream._call_sslobject_method)"
-)
 
 
 async def over_tcp():
@@ -75,15 +57,15 @@ async def cut_tls(stream):
 SUBJECTS = {
     "tls-over-tcp": tls(over_tcp, True),
     "tls-over-memory": tls(over_memory, True),
-    "tls-not-standard": tls(over_memory, False),
+    "not-standard": tls(over_memory, False),
 }
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("check", truncation_checks(), ids=str)
 async def test_a_tls_stream(check, subject, anyio_backend, request):
-    expect_difference(request, DIFFERENCES, check, subject)
-    await check(SUBJECTS[subject], cut_tls)
+    known = known_of("truncations", check, subject)
+    await held_to(request, known, functools.partial(check, SUBJECTS[subject], cut_tls))
 
 
 @pytest.mark.parametrize("check", truncation_checks(), ids=str)
