@@ -409,6 +409,9 @@ A_SHARE = "expected a number from 0 to 1, such as 0.01, not "
             (f"--listen {wrong}", f"{AN_ADDRESS}{wrong!r}")
             for wrong in ("80", "host", "host:", ":80", "host:65536", "::1:80", "[::1]", "h:1:2")
         ),
+        ("--upstream http://127.0.0.1:80", "without a scheme such as http://, not 'http://127."),
+        ("--toxicity 0.5", "needs a toxic beside it"),
+        ("--latency 1s --latency 2s", "given twice; each toxic can be there once"),
         ("--listen nobody.invalid:80", "'nobody.invalid': "),
         ("--upstream host:0", "nobody listens at port 0 (host:0)"),
         ("--jitter 1ms", "needs --latency beside it"),

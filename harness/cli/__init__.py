@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from . import proxy
+from . import doctor, init, proxy
+
+if TYPE_CHECKING:
+    from .command import Commands
 
 #: Each makes the parser of one command.
-COMMANDS: tuple[Callable[[proxy.Commands], object], ...] = (proxy.add_to,)
+COMMANDS: tuple[Callable[[Commands], object], ...] = (
+    init.add_to,
+    doctor.add_to,
+    proxy.add_to,
+)
 
 #: The exit code after Ctrl-C where nothing has taken it: 128 and the number of the signal.
 INTERRUPTED = 130

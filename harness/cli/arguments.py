@@ -75,6 +75,8 @@ def share(text: str) -> float:
 
 def address(text: str) -> Address:
     """``host:port``, ``[::1]:port``, or a path, which has a slash in it."""
+    if "://" in text:
+        _expected("HOST:PORT without a scheme such as http://", text)
     if "/" in text:
         return text
     found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)

@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -22,10 +22,11 @@ from ..seeds import draw
 from ..transports import Transport
 from . import arguments
 from .arguments import Address, in_words
+from .command import add_command
 from .counts import Counts, Lines, reason
 
 if TYPE_CHECKING:
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    from .command import Commands
 
 #: What ends it. One that the process was started with as ignored, as by nohup, stays so.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -56,9 +57,10 @@ class NamesToxic(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        if self.dest in namespace.toxics:
+            parser.error(f"argument {option_string}: given twice; each toxic can be there once")
         setattr(namespace, self.dest, values)
-        if self.dest not in namespace.toxics:
-            namespace.toxics = [*namespace.toxics, self.dest]
+        namespace.toxics = [*namespace.toxics, self.dest]
 
 
 #: Descriptors that it asks the system for; each connection takes two.
@@ -101,15 +103,15 @@ BESIDE = {
 
 def add_to(commands: Commands) -> None:
     """Make the parser of the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "proxy",
-        help="a proxy in front of anything, which breaks connections on purpose",
+        run,
+        does="a proxy in front of anything, which breaks connections on purpose",
         description="A proxy in front of anything, which breaks connections on purpose.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run, parser=parser, toxics=[])
+    parser.set_defaults(toxics=[])
     parser.add_argument(
         "--upstream",
         required=True,
@@ -215,6 +217,8 @@ def _toxics(options: Namespace) -> list[faults.Toxic]:
     for name, other in BESIDE.items():
         if getattr(options, name) is not None and other not in options.toxics:
             options.parser.error(f"argument {_option(name)}: needs {_option(other)} beside it")
+    if options.toxicity != 1.0 and not options.toxics:
+        options.parser.error("argument --toxicity: needs a toxic beside it")
     made = []
     for name in options.toxics:
         try:
