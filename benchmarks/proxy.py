@@ -1,38 +1,31 @@
 """What a proxy without toxics costs, beside a relay of a few lines and aiomisc's TCPProxy.
 
-    python -m pip install aiomisc
-    python benchmarks/proxy.py [backend ...]
-
 Two workloads over TCP: small messages to and fro, one at a time, and one direction of chunks of 64
 KiB. Client and server are plain sockets in a process of their own, so that what is measured is the
-proxy. All take turns, and are compared within a turn; printed is the median of the turns, and
-between which values half of them lie. The round-trip time is what is added to that without a proxy.
-Throughputs are given as a share of the bare relay's, of that by the clock and that by the processor
-time of the process with the proxy in it.
+proxy. The time of a round trip is what is added to that without a proxy.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import socket
-import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 
 from harness import open_harness
-from harness.backends import BUILT_IN, DEFAULT
+from harness.backends import BUILT_IN
 
-ROUNDS = 21
+from .comparing import Comparison, Figures, Goal, Plan
+from .peers import has
+
 MESSAGE = b"m" * 64
 ROUND_TRIPS = 400
 CHUNK = b"c" * 65536
@@ -153,104 +146,74 @@ Proxy = Callable[[Address], AbstractAsyncContextManager[int]]
 
 def proxies(library: str) -> dict[str, Proxy]:
     found: dict[str, Proxy] = {"nothing": nothing, "bare": bare, "harness": ours}
-    if library == "asyncio":
-        if importlib.util.find_spec("aiomisc") is None:
-            print("aiomisc is not installed")
-        else:
-            found["aiomisc"] = aiomisc
+    if library == "asyncio" and has("aiomisc"):
+        found["aiomisc"] = aiomisc
     return found
 
 
-@dataclass
-class Taken:
-    """Seconds of each turn."""
-
-    clock: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-
-
-async def measure(name: str) -> None:
+async def measure(backend: str, workload: str, rounds: int) -> Figures:
+    """Seconds of each turn, with each of the proxies."""
     process = subprocess.Popen(  # noqa: ASYNC220 (it starts in no time, and nothing else runs yet)
-        [sys.executable, __file__, "peer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", __name__, "peer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     upstream = ("127.0.0.1", int(process.stdout.readline()))
 
-    def ask(workload: str, port: int) -> float:
+    def ask(port: int) -> float:
         assert process.stdin is not None
         assert process.stdout is not None
         print(workload, port, file=process.stdin, flush=True)
         return float(process.stdout.readline())
 
+    taken: Figures = {}
     try:
-        for workload in WORKLOADS:
-            taken: dict[str, Taken] = {}
-            for turn in range(-1, ROUNDS):
-                for each, proxy in proxies(BUILT_IN[name].library).items():
-                    async with proxy(upstream) as port:
-                        begin = time.process_time()
-                        clock = await anyio.to_thread.run_sync(ask, workload, port)
-                        processor = time.process_time() - begin
-                    if turn >= 0:  # the first one warms up
-                        taken.setdefault(each, Taken()).clock.append(clock)
-                        taken[each].processor.append(processor)
-            report = report_round_trips if workload == "round_trips" else report_chunks
-            for line in report(taken):
-                print(f"{name:8} {line}", flush=True)
+        for turn in range(-1, rounds):
+            for name, proxy in proxies(BUILT_IN[backend].library).items():
+                async with proxy(upstream) as port:
+                    seconds = await anyio.to_thread.run_sync(ask, port)
+                if turn >= 0:  # the first one warms up
+                    taken.setdefault(name, []).append(seconds)
     finally:
         process.stdin.close()
         process.stdout.close()
         process.wait()
+    return taken
 
 
-def report_round_trips(taken: dict[str, Taken]) -> list[str]:
-    without = taken.pop("nothing").clock
-    added = {
-        name: [
-            (with_it - alone) / ROUND_TRIPS * 1e6
-            for with_it, alone in zip(each.clock, without, strict=True)
-        ]
-        for name, each in taken.items()
-    }
-    return [
-        f"round trip   {name:8} +{spread(values, '.0f')} µs, "
-        f"x{spread(ratios(values, added['bare']))} of bare; "
-        f"processor x{spread(ratios(taken[name].processor, taken['bare'].processor))}"
-        for name, values in added.items()
-    ]
+def run(plan: Plan) -> Iterator[Comparison]:
+    for backend in plan.backends:
+        for workload in WORKLOADS:
+            chosen = BUILT_IN[backend]
+            taken = anyio.run(
+                measure,
+                backend,
+                workload,
+                plan.rounds(21),
+                backend=chosen.library,
+                backend_options=dict(chosen.options),
+            )
+            without = taken.pop("nothing")
+            if workload == "round_trips":
+                added = {
+                    name: [
+                        (with_it - alone) / ROUND_TRIPS * 1e6
+                        for with_it, alone in zip(each, without, strict=True)
+                    ]
+                    for name, each in taken.items()
+                }
+                what, unit, figures = "added to a round trip by a proxy", "us", added
+                goals = [Goal("bare", most=1.1), Goal("aiomisc", most=1.0)]
+            else:
+                size = len(CHUNK) * CHUNKS / 1e6
+                through = {name: [size / each for each in taken[name]] for name in taken}
+                what, unit, figures = "through a proxy", "MB/s", through
+                goals = [Goal("bare", least=0.9), Goal("aiomisc", least=1.0)]
+            yield Comparison(f"{what}, {backend}", unit, figures, goals=goals)
 
 
-def report_chunks(taken: dict[str, Taken]) -> list[str]:
-    size = len(CHUNK) * CHUNKS / 1e6
-    bare = taken["bare"]
-    return [
-        f"throughput   {name:8} {spread([size / clock for clock in each.clock], '.0f')} MB/s, "
-        f"x{spread(ratios(bare.clock, each.clock))} of bare; "
-        f"by processor time x{spread(ratios(bare.processor, each.processor))}"
-        for name, each in taken.items()
-        if name != "nothing"
-    ]
-
-
-def ratios(ones: list[float], others: list[float]) -> list[float]:
-    return [one / other for one, other in zip(ones, others, strict=True)]
-
-
-def spread(values: list[float], form: str = ".2f") -> str:
-    """The median, and between which values half of them lie."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:{form}} ({low:{form}}-{high:{form}})"
-
-
-def main() -> None:
-    if sys.argv[1:] == ["peer"]:
-        peer()
-        return
-    for name in sys.argv[1:] or DEFAULT:
-        backend = BUILT_IN[name]
-        anyio.run(measure, name, backend=backend.library, backend_options=dict(backend.options))
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__" and sys.argv[1:] == ["peer"]:
+    peer()

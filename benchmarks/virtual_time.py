@@ -1,58 +1,58 @@
-"""Virtual time beside its peers: how much of it passes in a second, by the same code.
-
-    python -m pip install looptime async-solipsism aiotools
-    python benchmarks/virtual_time.py
+"""Virtual time beside its peers: what a sleep costs, by the same code.
 
 Three workloads: one task that sleeps, a hundred that sleep for different times, and two that hand
 one another a token between their sleeps. The peers are looptime, async-solipsism and aiotools on
-asyncio, and trio's own MockClock. Each ratio is the harness's rate by the peer's, above 1 where the
-harness is faster. Last comes a day of a heartbeat of 1 Hz on each of 100 connections.
+asyncio, and trio's own MockClock. Last comes a day of a heartbeat of 1 Hz on each of 100
+connections; a part of it is run, and its time multiplied.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
 import trio
+import trio.testing
 
 from harness import VirtualClock, open_harness
 from harness.backends import BUILT_IN
 
-ROUNDS = 7
-SLEEPS = 6000
+from .comparing import Comparison, Goal, Plan, Take, in_turns
+from .peers import MODULES, has
 
 Sleep = Callable[[float], Awaitable[object]]
-Workload = Callable[[Sleep, Any], Awaitable[None]]
+Workload = Callable[..., Awaitable[None]]
+Run = Callable[[Workload], float]
 
 
-async def one(sleep: Sleep, library: Any) -> None:
-    for _ in range(SLEEPS):
+async def one(sleep: Sleep, library: Any, sleeps: int) -> None:
+    for _ in range(sleeps):
         await sleep(1)
 
 
-async def hundred(sleep: Sleep, library: Any) -> None:
+async def hundred(sleep: Sleep, library: Any, sleeps: int) -> None:
     async def task(number: int) -> None:
-        for _ in range(SLEEPS // 100):
+        for _ in range(sleeps // 100):
             await sleep(1 + number / 1000)
 
     await library.together(task, range(100))
 
 
-async def token(sleep: Sleep, library: Any) -> None:
-    events = [library.event() for _ in range(SLEEPS)]
+async def token(sleep: Sleep, library: Any, sleeps: int) -> None:
+    events = [library.event() for _ in range(sleeps)]
 
     async def task(number: int) -> None:
-        for turn in range(number, SLEEPS, 2):
+        for turn in range(number, sleeps, 2):
             if turn % 10 == 0:
                 await sleep(1)
             events[turn].set()
-            if turn + 1 < SLEEPS:
+            if turn + 1 < sleeps:
                 await events[turn + 1].wait()
 
     await library.together(task, range(2))
@@ -76,7 +76,7 @@ class Trio:
                 nursery.start_soon(task, number)
 
 
-def harness_on(backend: str) -> Callable[[Workload], float]:
+def harness_on(backend: str) -> Run:
     library = BUILT_IN[backend].library
 
     def run(workload: Workload) -> float:
@@ -133,29 +133,11 @@ def mock_clock(workload: Workload) -> float:
     return trio.run(timed, workload, "trio", clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-PEERS: dict[str, dict[str, Callable[[Workload], float]]] = {
+PEERS: dict[str, dict[str, Run]] = {
     "asyncio": {"looptime": looptime, "async-solipsism": solipsism, "aiotools": aiotools},
     "uvloop": {"looptime": looptime, "async-solipsism": solipsism, "aiotools": aiotools},
     "trio": {"MockClock": mock_clock},
 }
-
-
-def compare() -> None:
-    for backend, peers in PEERS.items():
-        for workload in (one, hundred, token):
-            runs = {"harness": harness_on(backend), **peers}
-            best: dict[str, float] = {}
-            for _ in range(ROUNDS):  # in turns, so that all meet the same machine
-                for name, run in runs.items():
-                    try:
-                        taken = run(workload)
-                    except ModuleNotFoundError as exc:
-                        print(f"{name} is not installed: {exc.name}")
-                        continue
-                    best[name] = min(best.get(name, taken), taken)
-            ours = best.pop("harness")
-            ratios = ", ".join(f"{name} x{taken / ours:.2f}" for name, taken in best.items())
-            print(f"{backend:8} {workload.__name__:8} {SLEEPS / ours:10,.0f}/s   {ratios}")
 
 
 async def heartbeats(connections: int, seconds: int) -> None:
@@ -177,17 +159,35 @@ async def heartbeats(connections: int, seconds: int) -> None:
                 group.start_soon(beat)
 
 
-def simulate_a_day(connections: int = 100, seconds: int = 86400, part: int = 96) -> None:
-    async def some(sleep: Sleep, library: Any) -> None:
-        await heartbeats(connections, seconds // part)
-
-    for backend in PEERS:
-        taken = harness_on(backend)(some)
-        print(
-            f"{backend:8} a day of heartbeats on {connections} connections: {taken * part:,.0f} s"
+def run(plan: Plan) -> Iterator[Comparison]:
+    for backend in plan.backends:
+        for workload in (one, hundred, token):
+            contestants: dict[str, Take] = {}
+            for name, run_on_peer in {"harness": harness_on(backend), **PEERS[backend]}.items():
+                if name not in MODULES or has(name):
+                    contestants[name] = functools.partial(per_sleep, run_on_peer, workload, plan)
+            yield Comparison(
+                f"virtual sleeps, {workload.__name__}, {backend}",
+                "us each",
+                in_turns(contestants, plan.rounds(9)),
+                goals=[Goal(name, most=1.0) for name in contestants if name != "harness"],
+            )
+        connections, part = plan.some(100, 2), plan.some(96, 8640)
+        taken = harness_on(backend)(some_heartbeats(connections, 86400 // part))
+        yield Comparison(
+            f"a day of 1 Hz on {connections} connections in memory, {backend}",
+            "s",
+            {"harness": [taken * part]},
         )
 
 
-if __name__ == "__main__":
-    compare()
-    simulate_a_day()
+def some_heartbeats(connections: int, seconds: int) -> Workload:
+    async def workload(*_: object) -> None:
+        await heartbeats(connections, seconds)
+
+    return workload
+
+
+def per_sleep(run_on_peer: Run, workload: Workload, plan: Plan) -> float:
+    sleeps = plan.some(6000, 200)
+    return run_on_peer(functools.partial(workload, sleeps=sleeps)) / sleeps * 1e6
