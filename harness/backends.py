@@ -184,8 +184,13 @@ def _importable(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def is_uvloops(loop: object) -> bool:
+    """Whether ``loop`` is an event loop of uvloop's, or on Windows of winloop's."""
+    return type(loop).__module__.partition(".")[0] == UVLOOP
+
+
 def _is_uvloop() -> bool:
-    return type(asyncio.get_running_loop()).__module__.partition(".")[0] == UVLOOP
+    return is_uvloops(asyncio.get_running_loop())
 
 
 def _is_eager() -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gc
 import logging
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 from anyio import pytest_plugin as anyio_plugin
 from anyio.abc import TestRunner
 
-from ..backends import call_soon_from_thread, current_library, current_loop
+from ..backends import call_soon_from_thread, current_library, current_loop, is_uvloops
 from ..diagnostics import LoopView
 from ..hooks import Hook
 from ..leaks import skip_library_of
@@ -82,6 +83,8 @@ class Lease:
             skip_library_of(get_loop())  # before it runs, and makes what it runs on
             self._running = Hook(get_loop(), "run_until_complete", _run_on)
             self._running.listen(None)
+            if is_uvloops(get_loop()):
+                _close_then_warn(get_loop())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._way_in: WayIn | None = None
         self._key: object = None
@@ -190,6 +193,28 @@ def _trios_callbacks() -> Hook[Lease]:
         return run_sync_soon
 
     return Hook(trio.lowlevel.TrioToken, "run_sync_soon", wrap)
+
+
+def _close_then_warn(loop: asyncio.AbstractEventLoop) -> None:
+    """Let uvloop's loop close first, and tell of what nobody closed in it then.
+
+    A ``ResourceWarning`` that is an error ends its walk over what is open, and it waits without end
+    for what it has not come to (uvloop/handles/handle.pyx, ``__uv_walk_close_all_handles_cb``).
+    """
+    if "close" in vars(loop):
+        return  # of an earlier lease
+
+    def close() -> None:
+        del loop.close
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ResourceWarning)
+            loop.close()
+        for each in caught:
+            warnings.warn_explicit(
+                each.message, each.category, each.filename, each.lineno, source=each.source
+            )
+
+    vars(loop)["close"] = close
 
 
 def _run_on(original: Callable[..., Any], hook: Hook[None]) -> Callable[..., Any]:

@@ -41,6 +41,46 @@ def test_a_runner_that_cannot_be_closed_is_not_the_next_ones(
     take().give_back()
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        "async def test_the_last(harness, connection)",
+        "def test_the_last()",  # without a lease: the runner is the fixture's alone
+    ],
+    ids=["ours", "sync"],
+)
+def test_a_connection_that_a_module_leaves_open(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, last: str
+) -> None:
+    """With warnings as errors, uvloop's own ``close()`` does not return."""
+    if backend != "uvloop":
+        pytest.skip("only uvloop's loop looks at what is open")
+    pytester.makepyfile(
+        """
+        import asyncio, socket, pytest
+
+        @pytest.fixture(scope="module")
+        async def connection(pytestconfig):
+            ours, theirs = socket.socketpair()
+            pytestconfig.add_cleanup(theirs.close)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            yield transport
+
+        async def test_it(harness, connection):
+            pass
+
+        LAST:
+            pass
+        """.replace("LAST", last)
+    )
+    result = run_pytest(
+        "-W", "error", f"--harness-backends={backend}", "--harness-transports=memory"
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["E *ResourceWarning: unclosed resource <UnixTransport *"])
+
+
 def test_the_event_loop_outlives_the_fixtures(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
