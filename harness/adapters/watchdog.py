@@ -134,9 +134,9 @@ def _stop(*, kill: bool = False) -> None:
         return
     temporary.listeners.remove(_on_made)
     temporary.removal_listeners.remove(_on_removed)
-    os.close(writing)
-    if kill:
+    if kill:  # before it can see the end of the pipe, and kill what it guards
         process.kill()
+    os.close(writing)
     process.wait()
 
 
