@@ -4,12 +4,17 @@ Checks may overlap: one for the test that runs a check of its own, or one in eac
 and several hooks may be on one function. So a function is replaced when the first listener of any
 hook comes, the replacement is made again whenever a hook is added or taken away, and the function
 is put back when the last listener goes, in whatever order they go.
+
+Who looks again and again, once for each test, says so with :func:`kept`: what CPython knows of a
+class it forgets whenever an attribute is set, and the code of others is slower for a while.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 L = TypeVar("L")
@@ -31,9 +36,13 @@ class _Slot:
         self._replacement: Any = self._original
         self.hooks: tuple[Hook[Any], ...] = ()
 
+    def stands(self) -> bool:
+        """Whether nobody else has replaced the function since."""
+        return vars(self._holder).get(self._name) is self._replacement
+
     def set(self, hooks: tuple[Hook[Any], ...]) -> None:
         # If someone has replaced our replacement it stays where they keep it, and does nothing.
-        ours = vars(self._holder).get(self._name) is self._replacement
+        ours = self.stands()
         self.hooks = hooks
         function = self._function
         for hook in hooks:
@@ -69,30 +78,70 @@ class Hook(Generic[L]):
         self._name = name
         self.wrap: Callable[[Callable[..., Any], Hook[L]], Callable[..., Any]] = wrap
         self.listeners: tuple[L, ...] = ()
+        self._slot: _Slot | None = None
+        # Other holders, such as an event loop, are to go when they are done with.
+        self._may_be_kept = isinstance(holder, (type, ModuleType))
 
     def listen(self, listener: L) -> None:
         """Call ``listener`` too. A second call with the same one does nothing."""
         with _lock:
-            if any(each is listener for each in self.listeners):
+            before = self.listeners
+            if before and any(each is listener for each in before):
                 return
-            self.listeners = (*self.listeners, listener)
-            if len(self.listeners) > 1:
+            self.listeners = (*before, listener)
+            if before:
                 return
+            if self._slot is not None:
+                if self._slot.stands():
+                    return
+                self._take_away()  # somebody has replaced the replacement meanwhile
             key = (id(self._holder), self._name)
             slot = _slots.get(key)
             if slot is None:
                 slot = _slots[key] = _Slot(self._holder, self._name)  # it keeps the holder alive
             slot.set((*slot.hooks, self))
+            self._slot = slot
 
     def leave(self, listener: L) -> None:
         """Stop calling ``listener``."""
         with _lock:
-            listened = bool(self.listeners)
-            self.listeners = tuple(each for each in self.listeners if each is not listener)
-            if self.listeners or not listened:
+            if not self.listeners:
                 return
-            key = (id(self._holder), self._name)
-            slot = _slots[key]
-            slot.set(tuple(hook for hook in slot.hooks if hook is not self))
-            if not slot.hooks:
-                del _slots[key]
+            self.listeners = tuple(each for each in self.listeners if each is not listener)
+            if not self.listeners and not (_keepers and self._may_be_kept):
+                self._take_away()
+
+    def _take_away(self) -> None:
+        slot, self._slot = self._slot, None
+        assert slot is not None
+        slot.set(tuple(hook for hook in slot.hooks if hook is not self))
+        if not slot.hooks:
+            del _slots[id(self._holder), self._name]
+
+
+#: How many want functions of classes and modules to stay replaced.
+_keepers = 0
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Let functions of classes and modules stay replaced in this block when nobody listens."""
+    global _keepers
+    with _lock:
+        _keepers += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _keepers -= 1
+            if not _keepers:
+                put_back()
+
+
+def put_back() -> None:
+    """Let nothing be replaced that nobody listens to."""
+    with _lock:
+        for slot in list(_slots.values()):
+            for hook in slot.hooks:
+                if not hook.listeners:
+                    hook._take_away()

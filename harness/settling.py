@@ -55,6 +55,9 @@ async def _settle_asyncio(turns: int | None) -> bool:
     nested = this_task in _settling
     _settling.add(this_task)
     try:
+        # asyncio's own loop says what is to run, all blocked tasks aside (asyncio/base_events.py,
+        # `_run_once`); uvloop's does not.
+        ready = getattr(asyncio.get_running_loop(), "_ready", True)
         quiet = turned = 0
         while quiet < QUIET_TURNS:
             if turned == turns:
@@ -62,6 +65,8 @@ async def _settle_asyncio(turns: int | None) -> bool:
             await asyncio.sleep(0)
             turned += 1
             quiet += 1
+            if not ready:
+                continue
             for task in asyncio.all_tasks():
                 if not is_blocked(task) and task not in _settling:
                     quiet = 0

@@ -8,6 +8,7 @@ import sys
 import pytest
 from blackbox import BOUND, MODES, NO_RIVALS, RunPytest
 
+from harness import hooks
 from harness.pytest_plugin.options import settings_key
 
 
@@ -57,3 +58,10 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ru
             )
 
     return run
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions are put back when nobody listens: as in a script, and not as under the plugin."""
+    monkeypatch.setattr(hooks, "_keepers", 0)
+    hooks.put_back()

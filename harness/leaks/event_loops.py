@@ -110,7 +110,7 @@ class EventLoops(Kind):
         for hook in _hooks():
             hook.leave(self)
         for loop, made in list(_made.items()):
-            if made.whose is self.test:
+            if made.whose is self.test or loop.is_closed():
                 del _made[loop]
 
 

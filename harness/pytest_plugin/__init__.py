@@ -9,11 +9,13 @@ body, and prints the matrix. Tests that use none of it are left alone.
 from __future__ import annotations
 
 import functools
+from contextlib import ExitStack
 
 import pytest
 
 from ..adapters import blocking
 from ..adapters.output import listeners
+from ..hooks import kept
 from ..seeds import sources
 from . import bodies, forbidden, outputs, rivals, run, seeds, tracebacks, trio_names, unrun
 from .clocks import virtual_clock
@@ -31,6 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(loops, "harness-loops")
     for each in (run, bodies, unrun, rivals, forbidden, tracebacks, seeds):
         config.pluginmanager.register(each, each.__name__)
+    keeping = ExitStack()
+    keeping.enter_context(kept())
+    config.add_cleanup(keeping.close)
     source = seeds.SeedSource(config)
     sources.append(source)
     config.add_cleanup(lambda: sources.remove(source))

@@ -38,6 +38,10 @@ from .report import describe
 #: Seconds within which an event loop that is not blocked answers, on a machine that is busy.
 ANSWER = 2.0
 
+#: ``signal``'s own, below its enums: an exception, for each handler that is a function.
+_getsignal: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_setsignal: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+
 #: How often code that does not await is interrupted before it is given up.
 ATTEMPTS = 3
 
@@ -166,17 +170,17 @@ class Guard:
     def _install(self) -> Any:
         if threading.current_thread() is not threading.main_thread():
             return None
-        before = signal.getsignal(signal.SIGINT)
+        before = _getsignal(signal.SIGINT)
         # Another handler, of the test or of another plugin, is left alone. trio's would be taken
         # away by trio itself when its run ends; it is put back for that.
         if before is signal.default_int_handler or _is_trios(before):
-            signal.signal(signal.SIGINT, self._on_sigint)
+            _setsignal(signal.SIGINT, self._on_sigint)
             return before
         return None
 
     def _uninstall(self, before: Any) -> None:
-        if before is not None and signal.getsignal(signal.SIGINT) == self._on_sigint:
-            signal.signal(signal.SIGINT, before)
+        if before is not None and _getsignal(signal.SIGINT) == self._on_sigint:
+            _setsignal(signal.SIGINT, before)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         __tracebackhide__ = True  # pytest names the last line that is not hidden: where it was
@@ -341,7 +345,7 @@ class Guard:
 
     def _signal(self, error: BaseException) -> None:
         """Interrupt the thread that is guarded."""
-        if signal.getsignal(signal.SIGINT) != self._on_sigint:
+        if _getsignal(signal.SIGINT) != self._on_sigint:
             # Only code in Python can be interrupted in this way, not a call that blocks.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._guarded), ctypes.py_object(type(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,10 @@ def place_of_function(function: Any, config: pytest.Config) -> str:
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return repr(function)
-    path = Path(code.co_filename)
-    if path.is_relative_to(config.rootpath):
-        path = path.relative_to(config.rootpath)
-    return f"{path}:{code.co_firstlineno}"
+    return f"{_below(config.rootpath, code.co_filename)}:{code.co_firstlineno}"
+
+
+@functools.lru_cache(maxsize=256)
+def _below(root: Path, file: str) -> Path:
+    path = Path(file)
+    return path.relative_to(root) if path.is_relative_to(root) else path

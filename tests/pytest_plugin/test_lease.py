@@ -302,8 +302,9 @@ def test_trios_callbacks_are_caught_in_held_runs_only(
             token.run_sync_soon(pytest.xfail, "of this run")
             await anyio.sleep_forever()
 
-        def test_put_back():
-            assert trio.lowlevel.TrioToken.run_sync_soon is original
+        def test_no_held_run():
+            with pytest.raises(trio.TrioInternalError):
+                trio.run(other_run)
         """
     )
     result = run_pytest("--harness-backends=trio", "--harness-transports=memory")
