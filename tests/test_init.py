@@ -267,8 +267,61 @@ def test_the_folder_of_the_tests(project: Path, run_init: Init) -> None:
     assert "test/conftest.py" in actions(run_init("--dry-run"))
     put(project, {"pytest.ini": "[pytest]\ntestpaths =\n    src/*/tests\n    spec/unit\n"})
     assert "spec/unit/conftest.py" in actions(run_init("--dry-run"))
-    put(project, {"pytest.ini": "[pytest]\npython_files = check_*.py\n"})
-    assert "python_files = check_*.py leaves test/test_echo_server.py out" in run_init("--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name"),
+    [
+        ("*_test.py", "echo_server_test.py"),
+        ("check_*.py", "check_echo_server.py"),
+        ("check_*", "check_echo_server.py"),
+        ("*Test.py", "EchoServerTest.py"),
+        ("Check*.py", "CheckEchoServer.py"),
+        ("tests.py\n    *_spec.py\n    check_*.py", "echo_server_spec.py"),
+        ("tests/*_test.py", "echo_server_test.py"),
+        ("*_test.py\n    test_*.py", "test_echo_server.py"),
+        ("tests/test_*.py", "test_echo_server.py"),
+        ("test*", "test_echo_server.py"),
+    ],
+)
+def test_the_name_of_the_first_test_is_one_that_pytest_looks_for(
+    project: Path, run_init: Init, patterns: str, name: str
+) -> None:
+    put(project, {"pytest.ini": f"[pytest]\npython_files =\n    {patterns}\n"})
+    shown = run_init()
+    assert actions(shown)[f"tests/{name}"] == "create"
+    assert "note:" not in shown
+    assert (project / "tests" / name).read_text() == new_files.TEST
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=BOUND,
+        check=True,
+    )
+    assert f"tests/{name}::test_an_echo" in ran.stdout
+    shown = run_init()
+    assert set(actions(shown).values()) == {"same", "keep"}
+    assert actions(shown)["pytest.ini"] == "keep"
+
+
+@pytest.mark.parametrize("patterns", ["tests.py", "*_test_*.py", "other/*_test.py", "*_test"])
+def test_a_first_test_that_pytest_does_not_look_for(
+    project: Path, run_init: Init, patterns: str
+) -> None:
+    put(project, {"pytest.ini": f"[pytest]\npython_files = {patterns}\n"})
+    note = in_one_line(run_init())
+    assert f"python_files = {patterns} leaves tests/test_echo_server.py out: rename it" in note
+    assert (project / "tests/test_echo_server.py").read_text() == new_files.TEST
+
+
+def test_settings_of_the_project_do_not_name_a_test_apart(project: Path, run_init: Init) -> None:
+    settings = "[pytest]\npython_files = *_test.py\nasyncio_mode = auto\n"
+    put(project, {"pytest.ini": settings})
+    shown = run_init()
+    assert actions(shown)["tests/harness_tests/test_echo_server.py"] == "create"
+    assert "python_files" not in shown
 
 
 # noxfile and workflow

@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: What the first test is about, in its name.
+SUBJECT = "echo_server"
+
 #: The name of the first test, in the folder of the tests. No other test is likely to have it.
-FIRST_TEST = "test_echo_server.py"
+FIRST_TEST = f"test_{SUBJECT}.py"
 
 #: The versions of Python that the workflow may use.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
