@@ -668,6 +668,14 @@ AUTO = {
 }
 
 
+AUTO_MODE = ["-o", "asyncio_mode=auto"]
+
+LEFT_OUT = (
+    "tests/harness_tests was left out of this run, which has the plugin asyncio: "
+    "pytest tests/harness_tests\n"
+)
+
+
 def test_a_project_with_pytest_asyncio_in_auto_mode_is_green(
     project: Path, run_project: RunProject
 ) -> None:
@@ -677,11 +685,38 @@ def test_a_project_with_pytest_asyncio_in_auto_mode_is_green(
     ran = run_project("-m", "pytest")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 passed" in ran.stdout
-    assert "tests/harness_tests was left out of this run: pytest tests/harness_tests" in ran.stdout
+    assert LEFT_OUT in ran.stdout
     put(project, {"tests/harness_tests/test_shop.py": "from shop import PRICE\ndef test(): ...\n"})
     ran = run_project("-m", "pytest", "tests/harness_tests")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "25 passed" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out"),
+    [
+        (["tests/test_own.py", "tests/harness_tests"], True),
+        (["tests/test_own.py", "tests/harness_tests/test_echo_server.py"], False),
+        (["tests/harness_tests", "-p", "asyncio", *AUTO_MODE], True),
+        (["tests/harness_tests/test_echo_server.py", "-p", "asyncio"], False),
+        (["tests/harness_tests/test_echo_server.py", "-p", "asyncio", *AUTO_MODE], False),
+    ],
+)
+def test_what_is_named_is_not_said_to_be_left_out(
+    project: Path, run_project: RunProject, arguments: list[str], left_out: bool
+) -> None:
+    """pytest collects a file that is an argument without asking whether to leave it out."""
+    skip_without("pytest_asyncio")
+    put(project, AUTO)
+    assert run_project("-m", "harness", "init").returncode == 0
+    ran = run_project("-m", "pytest", *arguments, "--harness-transports=memory")
+    assert (LEFT_OUT in ran.stdout) is left_out
+    assert ("left out" in ran.stdout) is left_out
+    mode_is_auto = AUTO_MODE[1] in arguments or "tests/test_own.py" in arguments
+    refused = "is a test of the harness, but pytest-asyncio is in auto mode" in ran.stderr
+    assert refused is (mode_is_auto and not left_out)
+    if not (refused or left_out):
+        assert "6 passed" in ran.stdout
 
 
 CONFTEST = """
