@@ -23,6 +23,7 @@ class Connection:
     __slots__ = (
         "_busy",
         "_closed",
+        "_ends_read",
         "_eof_received",
         "_eof_sent",
         "_stream",
@@ -37,6 +38,7 @@ class Connection:
         self.bytes_out: int = 0
         self._stream = stream
         self._busy: list[str] = []
+        self._ends_read = 0
         self._closed = self._eof_received = self._eof_sent = False
 
     @property
@@ -71,6 +73,15 @@ class Connection:
     def operations(self) -> int:
         """How many operations of this side are under way."""
         return len(self._busy)
+
+    @property
+    def ends_read(self) -> int:
+        """How often this side has read the end of the stream; many times, if its loop goes on."""
+        return self._ends_read
+
+    def read_the_end(self) -> None:
+        """This side has read the end of the stream, which its reader says by ``b""``."""
+        self._ends_read += 1
 
     @contextmanager
     def during(self, operation: str) -> Iterator[None]:
@@ -115,6 +126,7 @@ class RecordedStream(ByteStream):
             data = await self._stream.receive(max_bytes)
         except EndOfStream:
             self.connection._eof_received = True
+            self.connection.read_the_end()
             raise
         finally:
             self._busy.remove("receive")

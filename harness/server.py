@@ -264,7 +264,7 @@ class Server(Reachable):
                 if not (status.has_started or site.is_cancelled):
                     raise RuntimeError(
                         f"server {self.name!r} has ended before it was ready: it has not called "
-                        "task_status.started()"
+                        f"task_status.started(){self.shape.instead}"
                     )
         except GeneratorExit:
             raise

@@ -267,8 +267,61 @@ def test_the_folder_of_the_tests(project: Path, run_init: Init) -> None:
     assert "test/conftest.py" in actions(run_init("--dry-run"))
     put(project, {"pytest.ini": "[pytest]\ntestpaths =\n    src/*/tests\n    spec/unit\n"})
     assert "spec/unit/conftest.py" in actions(run_init("--dry-run"))
-    put(project, {"pytest.ini": "[pytest]\npython_files = check_*.py\n"})
-    assert "python_files = check_*.py leaves test/test_echo_server.py out" in run_init("--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name"),
+    [
+        ("*_test.py", "echo_server_test.py"),
+        ("check_*.py", "check_echo_server.py"),
+        ("check_*", "check_echo_server.py"),
+        ("*Test.py", "EchoServerTest.py"),
+        ("Check*.py", "CheckEchoServer.py"),
+        ("tests.py\n    *_spec.py\n    check_*.py", "echo_server_spec.py"),
+        ("tests/*_test.py", "echo_server_test.py"),
+        ("*_test.py\n    test_*.py", "test_echo_server.py"),
+        ("tests/test_*.py", "test_echo_server.py"),
+        ("test*", "test_echo_server.py"),
+    ],
+)
+def test_the_name_of_the_first_test_is_one_that_pytest_looks_for(
+    project: Path, run_init: Init, patterns: str, name: str
+) -> None:
+    put(project, {"pytest.ini": f"[pytest]\npython_files =\n    {patterns}\n"})
+    shown = run_init()
+    assert actions(shown)[f"tests/{name}"] == "create"
+    assert "note:" not in shown
+    assert (project / "tests" / name).read_text() == new_files.TEST
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=BOUND,
+        check=True,
+    )
+    assert f"tests/{name}::test_an_echo" in ran.stdout
+    shown = run_init()
+    assert set(actions(shown).values()) == {"same", "keep"}
+    assert actions(shown)["pytest.ini"] == "keep"
+
+
+@pytest.mark.parametrize("patterns", ["tests.py", "*_test_*.py", "other/*_test.py", "*_test"])
+def test_a_first_test_that_pytest_does_not_look_for(
+    project: Path, run_init: Init, patterns: str
+) -> None:
+    put(project, {"pytest.ini": f"[pytest]\npython_files = {patterns}\n"})
+    note = in_one_line(run_init())
+    assert f"python_files = {patterns} leaves tests/test_echo_server.py out: rename it" in note
+    assert (project / "tests/test_echo_server.py").read_text() == new_files.TEST
+
+
+def test_settings_of_the_project_do_not_name_a_test_apart(project: Path, run_init: Init) -> None:
+    settings = "[pytest]\npython_files = *_test.py\nasyncio_mode = auto\n"
+    put(project, {"pytest.ini": settings})
+    shown = run_init()
+    assert actions(shown)["tests/harness_tests/test_echo_server.py"] == "create"
+    assert "python_files" not in shown
 
 
 # noxfile and workflow
@@ -615,6 +668,14 @@ AUTO = {
 }
 
 
+AUTO_MODE = ["-o", "asyncio_mode=auto"]
+
+LEFT_OUT = (
+    "tests/harness_tests was left out of this run, which has the plugin asyncio: "
+    "pytest tests/harness_tests\n"
+)
+
+
 def test_a_project_with_pytest_asyncio_in_auto_mode_is_green(
     project: Path, run_project: RunProject
 ) -> None:
@@ -624,11 +685,38 @@ def test_a_project_with_pytest_asyncio_in_auto_mode_is_green(
     ran = run_project("-m", "pytest")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 passed" in ran.stdout
-    assert "tests/harness_tests was left out of this run: pytest tests/harness_tests" in ran.stdout
+    assert LEFT_OUT in ran.stdout
     put(project, {"tests/harness_tests/test_shop.py": "from shop import PRICE\ndef test(): ...\n"})
     ran = run_project("-m", "pytest", "tests/harness_tests")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "25 passed" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out"),
+    [
+        (["tests/test_own.py", "tests/harness_tests"], True),
+        (["tests/test_own.py", "tests/harness_tests/test_echo_server.py"], False),
+        (["tests/harness_tests", "-p", "asyncio", *AUTO_MODE], True),
+        (["tests/harness_tests/test_echo_server.py", "-p", "asyncio"], False),
+        (["tests/harness_tests/test_echo_server.py", "-p", "asyncio", *AUTO_MODE], False),
+    ],
+)
+def test_what_is_named_is_not_said_to_be_left_out(
+    project: Path, run_project: RunProject, arguments: list[str], left_out: bool
+) -> None:
+    """pytest collects a file that is an argument without asking whether to leave it out."""
+    skip_without("pytest_asyncio")
+    put(project, AUTO)
+    assert run_project("-m", "harness", "init").returncode == 0
+    ran = run_project("-m", "pytest", *arguments, "--harness-transports=memory")
+    assert (LEFT_OUT in ran.stdout) is left_out
+    assert ("left out" in ran.stdout) is left_out
+    mode_is_auto = AUTO_MODE[1] in arguments or "tests/test_own.py" in arguments
+    refused = "is a test of the harness, but pytest-asyncio is in auto mode" in ran.stderr
+    assert refused is (mode_is_auto and not left_out)
+    if not (refused or left_out):
+        assert "6 passed" in ran.stdout
 
 
 CONFTEST = """

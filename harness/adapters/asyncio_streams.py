@@ -81,11 +81,13 @@ class _Reader(asyncio.StreamReader):
 
     async def read(self, n: int = -1) -> bytes:
         with self._receiving():
-            return await super().read(n)
+            data = await super().read(n)
+        return self._noting_the_end(data)
 
     async def readline(self) -> bytes:
         with self._receiving():
-            return await super().readline()
+            line = await super().readline()
+        return self._noting_the_end(line)
 
     async def readexactly(self, n: int) -> bytes:
         with self._receiving():
@@ -94,6 +96,12 @@ class _Reader(asyncio.StreamReader):
     async def readuntil(self, separator: Any = b"\n") -> bytes:
         with self._receiving():
             return await super().readuntil(separator)
+
+    def _noting_the_end(self, data: bytes) -> bytes:
+        # With no turn of the event loop, a loop that goes on after the end blocks it.
+        if not data and self._connection is not None and self.at_eof():
+            self._connection.read_the_end()
+        return data
 
     @contextmanager
     def _receiving(self) -> Iterator[None]:

@@ -82,6 +82,11 @@ class Shape(ABC):
         """How it has come to the end of :meth:`run`, in words, if nobody has stopped the server."""
         return "has ended by itself"
 
+    @property
+    def instead(self) -> str:
+        """What to serve in its place if it is never ready, in words that go on a sentence."""
+        return ""
+
     def __repr__(self) -> str:
         try:
             return f"<{type(self).__name__} {self.name!r}>"

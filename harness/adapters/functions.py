@@ -51,7 +51,8 @@ def handler_of(what: Any) -> Handler:
     why = why_not_called(what, object())
     if why is not None:
         raise TypeError(
-            f"serve() calls the handler with the stream alone, and {why}{_shape_for(what)}"
+            f"serve() calls the handler with the stream alone, and {why}"
+            f"{_shape_for(what) or callback_alone(what)}"
         )
     return cast(Handler, what)
 
@@ -66,6 +67,28 @@ def _shape_for(what: Any) -> str:
         if why_not_called(what, *[None] * arguments, **options) is None:
             return f"; {shape}"
     return ""
+
+
+def callback_alone(what: Any) -> str:
+    """What to serve in the place of a function that calls asyncio's ``start_server`` itself.
+
+    Or whose object does, in any of its methods. Nothing for any other function.
+    """
+    while isinstance(what, functools.partial):
+        what = what.func
+    owner = getattr(what, "__self__", None)
+    functions = [what]
+    for cls in type(owner).__mro__ if owner is not None else ():
+        functions += vars(cls).values()
+    called = {
+        name
+        for each in functions
+        for name in getattr(getattr(each, "__code__", None), "co_names", ())
+        if name in ("start_server", "start_unix_server")
+    }
+    if not called:
+        return ""
+    return f"; the callback that is given to {min(called)}() is served by AsyncioStreams(callback)"
 
 
 def why_not_called(function: Any, *args: object, **options: object) -> str | None:

@@ -11,7 +11,7 @@ from anyio.abc import TaskStatus
 
 from ..diagnostics import place_of_function
 from .base import Shape, Site
-from .functions import checked_function, name_of, why_not_called
+from .functions import callback_alone, checked_function, name_of, why_not_called
 
 
 class ListensItself(Shape):
@@ -96,16 +96,20 @@ class Main(ListensItself):
             raise TypeError(f"Main: endpoint has to be a function, not {endpoint!r}")
         why = why_not_called(main, *args, **{**options, "task_status": None})
         if why is not None:
-            hint = (
-                "; a server that cannot say when it listens is given a socket by Bound, or is "
-                "started by an async function of yours, which calls task_status.started(port)"
-                if why_not_called(main, *args, **options) is None
-                else ""
-            )
+            hint = ""
+            if why_not_called(main, *args, **options) is None:
+                hint = callback_alone(main) or (
+                    "; a server that cannot say when it listens is given a socket by Bound, or is "
+                    "started by an async function of yours, which calls task_status.started(port)"
+                )
             raise TypeError(
                 f"Main calls the function with its arguments and task_status=..., and {why}{hint}"
             )
         self._endpoint = endpoint
+
+    @property
+    def instead(self) -> str:
+        return callback_alone(self.main)
 
     async def run(self, site: Site, *, task_status: TaskStatus[Any]) -> None:
         __tracebackhide__ = True

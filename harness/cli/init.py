@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..nox import SETUP, harness_requirement
 from . import new_files
 from .command import add_command, add_folder
-from .new_files import FIRST_TEST, Layout
+from .new_files import FIRST_TEST, SUBJECT, Layout
 from .pytest_settings import (
     CannotRead,
     PytestSettings,
@@ -37,7 +37,7 @@ What it writes, if it is not there yet:
   pyproject.toml               gets the table [tool.pytest.ini_options], if pytest has no settings
                                yet; the rest of the file stays as it is
   tests/conftest.py            where fixtures, backends and transports of your own go
-  tests/test_echo_server.py    a first test
+  tests/test_echo_server.py    a first test, by another name if python_files asks for one
   noxfile.py                   a session for each backend
   .github/workflows/tests.yml  these on GitHub, on three systems
 
@@ -201,6 +201,11 @@ def make_plan(folder: Path, *, force: bool = False) -> Plan:
         )
         requirement = "anyio-harness"
     install, pip_install = _needs(folder, pyproject)
+    patterns = settings.words("python_files") if settings is not None and not apart else []
+    test = _first_test(tests, patterns)
+    if test is None:
+        test = f"{tests}/{FIRST_TEST}"
+        notes.append(f"python_files = {' '.join(patterns)} leaves {test} out: rename it")
     layout = Layout(
         tests=tests,
         apart=tuple(plugin.name for plugin, _ in rivals) if apart else (),
@@ -219,7 +224,7 @@ def make_plan(folder: Path, *, force: bool = False) -> Plan:
     else:
         steps.append(_settings_step(folder, settings, layout))
     steps.append(_file(folder, f"{tests}/conftest.py", new_files.conftest(layout), force))
-    steps.append(_file(folder, f"{tests}/{FIRST_TEST}", new_files.TEST, force))
+    steps.append(_file(folder, test, new_files.TEST, force))
     noxfile = _file(folder, "noxfile.py", new_files.noxfile(layout), force)
     if noxfile.action == KEEP and "backend_sessions" not in read_text(folder / "noxfile.py"):
         layout = replace(layout, nox=False)
@@ -230,7 +235,7 @@ def make_plan(folder: Path, *, force: bool = False) -> Plan:
         )
     steps.append(noxfile)
     steps.append(_file(folder, ".github/workflows/tests.yml", new_files.workflow(layout), force))
-    notes += _more_notes(folder, settings, steps)
+    notes += _about_workflow(folder)
     return Plan(layout, steps, notes)
 
 
@@ -389,6 +394,35 @@ def _tests_folder(folder: Path, settings: PytestSettings | None) -> str:
     return second if (folder / second).is_dir() and not (folder / first).exists() else first
 
 
+def _first_test(tests: str, patterns: Sequence[str]) -> str | None:
+    """The first test, under a name that ``python_files`` has pytest look for.
+
+    A name is made of a pattern with a ``*`` and no other wildcard. ``None`` if there is none.
+
+    :param tests: the folder that it is in
+    :param patterns: ``python_files``; pytest's own, which fit, if it is empty
+    """
+    names = [FIRST_TEST]
+    for pattern in patterns:
+        before, star, after = pattern.rpartition("/")[2].partition("*")
+        if not star or any(sign in before + after for sign in "*?["):
+            continue
+        camel = after[:1].isupper() or (before[:1].isupper() and before[-1:].isalpha())
+        subject = SUBJECT.title().replace("_", "") if camel else SUBJECT
+        names.append(f"{before}{subject}{after.removesuffix('.py')}.py")
+    for name in names:
+        if not patterns or any(_fits(f"{tests}/{name}", pattern) for pattern in patterns):
+            return f"{tests}/{name}"
+    return None
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether pytest looks for a file (``_pytest/pathlib.py``, ``fnmatch_ex``)."""
+    if "/" in pattern:
+        return fnmatch.fnmatch(f"/{path}", f"*/{pattern}")
+    return fnmatch.fnmatch(path.rpartition("/")[2], pattern)
+
+
 def _test_files(folder: Path) -> Iterator[str]:
     """The files that pytest would take for tests, relative to the project, with slashes."""
     for place, folders, files in os.walk(folder):
@@ -454,14 +488,7 @@ def _about_rival(plugin: Plugin, reason: str, apart: str | None) -> str:
     return f"{why}. So they are apart, with settings of their own: `pytest {apart}`{instead}"
 
 
-def _more_notes(
-    folder: Path, settings: PytestSettings | None, steps: Sequence[Step]
-) -> Iterator[str]:
-    patterns = settings.words("python_files") if settings is not None else []
-    (test,) = (step.path for step in steps if step.path.endswith(FIRST_TEST))
-    found = any(fnmatch.fnmatch(FIRST_TEST, pattern) for pattern in patterns)
-    if patterns and not found and APART not in test:
-        yield f"python_files = {' '.join(patterns)} leaves {test} out: rename it"
+def _about_workflow(folder: Path) -> Iterator[str]:
     above = folder.resolve()
     if not (above / ".git").exists():
         for parent in above.parents:

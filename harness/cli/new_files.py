@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: What the first test is about, in its name.
+SUBJECT = "echo_server"
+
 #: The name of the first test, in the folder of the tests. No other test is likely to have it.
-FIRST_TEST = "test_echo_server.py"
+FIRST_TEST = f"test_{SUBJECT}.py"
 
 #: The versions of Python that the workflow may use.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -100,21 +103,32 @@ import pytest
 #: Plugins that would run the tests in this folder themselves. Its pytest.ini keeps them away.
 RIVALS = @RIVALS@
 
+#: Set if a file of this folder is collected all the same: pytest leaves none out that is named.
+NAMED = pytest.StashKey[bool]()
 
-def taken(config: pytest.Config) -> bool:
-    """Whether one of them is there: pytest was started with the settings of the whole project."""
-    return any(config.pluginmanager.hasplugin(name) for name in RIVALS)
+
+def taken(config: pytest.Config) -> str | None:
+    """One of them that is there: pytest was started with the settings of the whole project."""
+    return next((name for name in RIVALS if config.pluginmanager.hasplugin(name)), None)
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     return True if taken(config) else None
 
 
+def pytest_collect_file(parent: pytest.Collector) -> None:
+    parent.config.stash[NAMED] = True
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if taken(config):
-        terminalreporter.write_line("@TESTS@ was left out of this run: pytest @TESTS@")
+    rival = taken(config)
+    if rival is not None and not config.stash.get(NAMED, False):
+        terminalreporter.write_line(
+            f"@TESTS@ was left out of this run, which has the plugin {rival}: "
+            "pytest @TESTS@"
+        )
 '''
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .blocking import Blocked, Sampler
-from .connections import LiveConnection, ProxiedConnection, ProxiedRecord
+from .connections import LiveConnection, ProxiedConnection, ProxiedRecord, format_endless
 from .loopview import TEST, LoopView
 from .stacks import (
     all_in,
@@ -31,6 +31,7 @@ __all__ = [
     "all_in",
     "await_stack",
     "end_in_user_code",
+    "format_endless",
     "format_stubborn",
     "format_tasks",
     "format_threads",

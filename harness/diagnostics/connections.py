@@ -26,6 +26,8 @@ class ConnectionRecord(Protocol):
     def state(self) -> str: ...
     @property
     def waiting(self) -> str | None: ...
+    @property
+    def ends_read(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class ProxiedRecord:
     local_address: Any = None
     state: str = "established"
     waiting: str | None = None
+    ends_read: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,22 @@ def format_connections(connections: Iterable[LiveConnection], *, width: int) -> 
         text = f"{connection.name}: {connection.state()}"
         lines = wrapped(text, width)
         kinds.append((f"{masked(connection.name)} {looks}", lines))
+    return fold_alike(kinds)
+
+
+#: Reads of the end of a stream that are a loop which goes on after it.
+ENDLESS = 100
+
+
+def format_endless(connections: Iterable[LiveConnection], *, width: int) -> list[str]:
+    """A line for each side that reads the end of its stream again and again."""
+    kinds = []
+    for connection in connections:
+        times = connection.record.ends_read
+        if times >= ENDLESS:
+            name = connection.name
+            text = f"{name} was read {times} times at its end: that loop does not stop there"
+            kinds.append((masked(name), wrapped(text, width)))
     return fold_alike(kinds)
 
 

@@ -462,7 +462,10 @@ def _start(site: Site, around: Surroundings) -> Wait | None:
     if not site.is_a("TaskGroup", "Nursery"):
         return None
     name = site.local("final_name") or site.local("name") or "a task"
-    return _blocked(site, Wait(f"waits for {name!s} to call task_status.started()"))
+    # A server of the harness, which may know better.
+    shape = getattr(getattr(site.local("func"), "__self__", None), "shape", None)
+    text = f"waits for {name!s} to call task_status.started(){getattr(shape, 'instead', '')}"
+    return _blocked(site, Wait(text))
 
 
 def _descriptor(site: Site, around: Surroundings) -> Wait | None:

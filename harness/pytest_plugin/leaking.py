@@ -28,17 +28,15 @@ class Leaking:
 
     :param item: the test
     :param mode: ``"warn"`` or ``"error"``
-    :param allowed: kinds of leak, or ``kind:pattern`` for some of a kind by their description
+    :param allowed: kinds of leak, or ``kind:pattern`` for some of a kind by their description.
+        They are looked for all the same, and put away, so that no later test meets them
     """
 
     def __init__(self, item: pytest.Item, mode: str, allowed: Sequence[str]) -> None:
         self._item = item
         self._mode = mode
-        self._allowed = [entry.partition(":") for entry in allowed if ":" in entry]
-        self._check = LeakCheck(
-            kinds=[each for each in ALL if each not in allowed],
-            elsewhere=functools.partial(_is_in_another_test, item),
-        )
+        self._allowed = [entry.partition(":") for entry in allowed]
+        self._check = LeakCheck(elsewhere=functools.partial(_is_in_another_test, item))
         self._found: list[Leak] = []
         self._failed = False
         self._check.start()
@@ -101,8 +99,8 @@ class Leaking:
 
     def _is_allowed(self, leak: Leak) -> bool:
         return any(
-            leak.kind == kind and fnmatch.fnmatchcase(leak.what, pattern)
-            for kind, _, pattern in self._allowed
+            leak.kind == kind and (not colon or fnmatch.fnmatchcase(leak.what, pattern))
+            for kind, colon, pattern in self._allowed
         )
 
 

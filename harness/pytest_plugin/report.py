@@ -7,7 +7,13 @@ import threading
 
 from ..adapters import blocking
 from ..core import ended_servers, live_connections
-from ..diagnostics import LoopView, format_tasks, format_threads, innermost_of_thread
+from ..diagnostics import (
+    LoopView,
+    format_endless,
+    format_tasks,
+    format_threads,
+    innermost_of_thread,
+)
 
 #: Columns of a report.
 WIDTH = 100
@@ -16,7 +22,8 @@ WIDTH = 100
 def describe(view: LoopView | None, *, blocked: bool) -> str:
     """The tasks of the event loop; if it is ``blocked``, first where, and last all threads.
 
-    Between them, what runs in the threads of ``serve_blocking``.
+    Before the tasks stand the streams that are read again and again at their end, and after them
+    what runs in the threads of ``serve_blocking``.
 
     :param view: the event loop of the test, if it has one yet
     """
@@ -25,6 +32,7 @@ def describe(view: LoopView | None, *, blocked: bool) -> str:
     if blocked:
         what = "the main thread" if view is None else "the event loop"
         parts.append(innermost_of_thread(f"{what} is blocked at ", thread_id, width=WIDTH))
+    parts += format_endless(live_connections(), width=WIDTH)
     elsewhere = list(blocking.serving)
     if view is not None:
         connections = live_connections(but=elsewhere)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import re
 from unittest import SkipTest
 
 import anyio
@@ -178,6 +181,51 @@ async def test_a_main_that_never_says_that_it_is_ready(harness: Harness):
 
     with pytest.raises(RuntimeError, match="server 'silent' has ended before it was ready: "):
         await harness.serve(Main(silent))
+
+
+class Lines:
+    """A server of asyncio's streams that listens by itself, and says so to nobody."""
+
+    async def start(self, *, task_status):
+        return await asyncio.start_server(self.answer, "127.0.0.1", 0)
+
+    async def listens(self, *, task_status):
+        async with await self.start(task_status=task_status) as listener:
+            await listener.serve_forever()
+
+    async def run(self): ...
+
+    async def answer(self, reader, writer): ...
+
+
+CALLBACK_ALONE = r"; the callback that is given to start_server\(\) is served by AsyncioStreams\("
+
+
+def test_a_main_of_asyncios_streams_without_a_task_status():
+    with pytest.raises(TypeError, match=r"run\(\) does not take that: .*" + CALLBACK_ALONE):
+        Main(Lines().run)
+
+
+@pytest.mark.harness(transports=["tcp"])
+async def test_a_method_of_asyncios_streams_is_no_handler(harness: Harness):
+    with pytest.raises(TypeError, match=r"run\(\) does not take that: .*" + CALLBACK_ALONE):
+        await harness.serve(Lines().run)
+
+
+@pytest.mark.harness(transports=["tcp"], backends=["asyncio", "uvloop"], allow_leaks=["socket"])
+async def test_a_start_of_asyncios_streams_that_returns(harness: Harness):
+    with pytest.raises(RuntimeError, match=r"not called task_status.started\(\)" + CALLBACK_ALONE):
+        await harness.serve(Main(functools.partial(Lines().start)))
+
+
+@pytest.mark.harness(transports=["tcp"], backends=["asyncio", "uvloop"])
+async def test_a_main_of_asyncios_streams_that_is_never_ready(harness: Harness):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(harness.serve, Main(Lines().listens))
+        await harness.settle()
+        dump = " ".join(harness.dump().split())
+        tasks.cancel_scope.cancel()
+    assert re.search(r"to call task_status.started\(\)" + CALLBACK_ALONE, dump)
 
 
 @pytest.mark.harness(transports=["tcp"])

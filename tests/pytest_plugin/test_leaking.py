@@ -123,6 +123,48 @@ def test_it_can_be_a_warning_or_nothing_or_allowed(
     result.stdout.fnmatch_lines(["*LeakWarning: test_it.py::test_by_ini* left behind:"])
 
 
+@pytest.mark.parametrize("every", ["", ":*"])
+def test_what_is_allowed_is_not_noticed_in_a_later_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str, every: str
+) -> None:
+    """A kind alone is watched and put away like one that is allowed by a pattern."""
+    pytester.makepyfile(
+        test_it=LEAKS
+        + f"    EVERY = {every!r}"
+        + """
+    @pytest.mark.harness(allow_leaks=["coroutine" + EVERY])
+    async def test_coroutine(harness):
+        own = [anyio.sleep(1)]
+        own.append(own)
+
+    @pytest.mark.harness(allow_leaks=["memory stream" + EVERY])
+    async def test_memory_stream(harness):
+        own = [anyio.create_memory_object_stream(1)]
+        own.append(own)
+
+    @pytest.mark.harness(allow_leaks=["task" + EVERY])
+    async def test_task(harness):
+        spawn(anyio.sleep_forever)
+        await harness.settle()
+
+    @pytest.mark.harness(allow_leaks=["process" + EVERY])
+    async def test_process(harness):
+        kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+
+    async def test_innocent(harness):
+        gc.collect()
+        await harness.settle()
+
+    def test_the_process_was_killed():
+        process = kept.pop()
+        process.communicate()
+        assert process.returncode < 0
+    """
+    )
+    result = run(run_pytest, backend, "-W", "error")
+    result.assert_outcomes(passed=6)
+
+
 def test_what_a_wider_fixture_holds_is_no_leak(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -780,6 +781,64 @@ def test_a_server_that_has_ended_is_in_the_report(
     result.stdout.fnmatch_lines(
         ["- the test", "- server 'once'", "    has ended because its handler has returned"]
     )
+
+
+ENDLESS = """
+    import anyio, pytest
+    from contextlib import suppress
+    from harness.adapters import AsyncioStreams
+
+    pytestmark = pytest.mark.harness(timeout=0.6, transports=["tcp"])
+
+    async def lines(reader, writer):
+        while True:
+            line = await reader.readline()
+            writer.write(line.upper())
+            await writer.drain()
+
+    async def echo(reader, writer):
+        while True:
+            writer.write(await reader.read(100))
+            await anyio.lowlevel.checkpoint()
+
+    async def swallows(stream):
+        while True:
+            with suppress(anyio.EndOfStream):
+                await stream.send(await stream.receive())
+
+    async def looks(stream):
+        with suppress(anyio.EndOfStream):
+            await stream.receive()
+        await anyio.sleep_forever()
+
+    async def hangs(server):
+        client = await server.connect()
+        await client.send_eof()
+        await client.receive()
+
+    async def test_lines(harness):
+        await hangs(await harness.serve(AsyncioStreams(lines)))
+
+    async def test_echo(harness):
+        await hangs(await harness.serve(AsyncioStreams(echo)))
+
+    async def test_swallows(harness):
+        await hangs(await harness.serve(swallows))
+
+    async def test_looks(harness):
+        await hangs(await harness.serve(looks))
+"""
+
+
+def test_a_loop_that_does_not_end_with_its_stream_is_told(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(test_it=ENDLESS)
+    result = run_pytest(f"--harness-backends={backend}", "--tb=short")
+    handlers = ["swallows"] if backend == "trio" else ["lines", "echo", "swallows"]
+    result.assert_outcomes(failed=len(handlers) + 1, skipped=3 - len(handlers))
+    told = re.findall(r"^(.*) was read \d+ times at its end: .*$", result.stdout.str(), re.M)
+    assert told == [f"connection 1 of server {handler!r}" for handler in handlers]
 
 
 def test_a_debugger_stops_the_clock_before_serve_blocking(
