@@ -80,6 +80,8 @@ def _hooks_of(library: str) -> tuple[Hook[CancelScopes], ...]:
 def _enter(original: Callable[..., Any], hook: Hook[CancelScopes]) -> Callable[..., Any]:
     def __enter__(scope: Any) -> Any:  # noqa: N807 (it is one)
         result = original(scope)
+        if not hook.listeners:
+            return result
         # The harness's own scopes are its own affair: one of a fixture that ends in another task
         # than it began in goes with its task.
         place = None if entered_by_harness() else here()

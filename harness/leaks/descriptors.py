@@ -416,9 +416,10 @@ def _describe(kind: str, what: str, place: Place | None) -> Callable[[], Leak]:
 def _socket_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def __init__(sock: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         original(sock, *args, **options)
-        place = here()
-        for listener in hook.listeners:
-            listener.made_socket(sock, place)
+        if hook.listeners:
+            place = here()
+            for listener in hook.listeners:
+                listener.made_socket(sock, place)
 
     return __init__
 
@@ -435,7 +436,7 @@ def _socket_close(original: Callable[..., Any], hook: Hook[Descriptors]) -> Call
 def _open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def open(*args: Any, **options: Any) -> Any:  # noqa: A001 (it stands for it)
         file = original(*args, **options)
-        if args and isinstance(args[0], int):  # opened before
+        if not hook.listeners or (args and isinstance(args[0], int)):  # opened before
             return file
         place, whose = here(), owner.get()
         with contextlib.suppress(OSError, ValueError):
@@ -499,6 +500,8 @@ _made_epoll: Hook[Descriptors] = Hook(select, "epoll", lambda original, hook: _E
 def _selector_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def __init__(selector: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         original(selector, *args, **options)
+        if not hook.listeners:
+            return
         made_by = str(sys._getframe(1).f_globals.get("__name__"))
         if made_by.partition(".")[0] != "asyncio":  # an event loop says itself that it is open
             place, whose = here(), owner.get()
@@ -511,6 +514,8 @@ def _selector_init(original: Callable[..., Any], hook: Hook[Descriptors]) -> Cal
 def _os_open(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callable[..., Any]:
     def os_open(*args: Any, **options: Any) -> Any:
         made = original(*args, **options)
+        if not hook.listeners:
+            return made
         place, whose = here(), owner.get()
         for fd in made if isinstance(made, tuple) else (made,):
             for listener in hook.listeners:

@@ -31,6 +31,9 @@ _made: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Made] = weakref.Wea
 
 def _init(original: Callable[..., Any], hook: Hook[Kind]) -> Callable[..., Any]:
     def __init__(loop: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
+        if not hook.listeners:
+            original(loop, *args, **options)
+            return
         caller = sys._getframe(1).f_globals.get("__name__")
         made = _Made(here(2 if caller == "uvloop" else 1))  # uvloop.new_event_loop()
         before = {} if made.place is None else open_descriptors()

@@ -84,9 +84,10 @@ class MemoryStreams(Kind):
 def _post_init(original: Callable[..., Any], hook: Hook[MemoryStreams]) -> Callable[..., Any]:
     def __post_init__(stream: Any) -> None:  # noqa: N807 (it is one)
         original(stream)
-        place = here()
-        for listener in hook.listeners:
-            listener.made(stream, place)
+        if hook.listeners:
+            place = here()
+            for listener in hook.listeners:
+                listener.made(stream, place)
 
     return __post_init__
 

@@ -41,9 +41,10 @@ def _popen(
 ) -> Callable[..., Any]:
     def __init__(popen: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         original(popen, *args, **options)
-        place = here()
-        for listener in hook.listeners:
-            listener(popen.pid, popen.args, place)
+        if hook.listeners:
+            place = here()
+            for listener in hook.listeners:
+                listener(popen.pid, popen.args, place)
 
     return __init__
 
