@@ -20,6 +20,7 @@ from .adapters.functions import shape_of
 from .backends import running_backend_name
 from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
+from .durations import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE, checked_grace
 from .leaks.places import here
 from .reachable import Reachable
 from .seeds import Seed, checked_seed, fresh
@@ -28,7 +29,6 @@ from .server import (
     Server,
     TaskCensus,
     checked_expect,
-    checked_grace,
     checked_name,
 )
 from .settling import settle
@@ -43,12 +43,6 @@ if TYPE_CHECKING:
     from .faults.contract import Toxic
     from .faults.proxy import Proxy
     from .faults.upstream import Upstream
-
-#: Seconds that handlers get to finish their work at the end, if nothing else is said.
-DEFAULT_GRACE = 0.5
-
-#: Seconds that a cancelled handler may take to stop, if nothing else is said.
-DEFAULT_CANCEL_TIMEOUT = 5.0
 
 #: Turns of the event loop that handlers get to notice, at the end, what clients did last.
 TURNS_TO_NOTICE = 256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -26,6 +25,7 @@ from .adapters.base import Handler, Shape, Site
 from .backends import current_task_id
 from .connection import Connection, RecordedStream
 from .diagnostics import format_stubborn, place_of_function, waits_for_children
+from .durations import checked_grace
 from .reachable import Reachable
 from .supervisor import DidNotStop, tasks_below
 from .transports.base import Transport
@@ -505,15 +505,6 @@ def is_expected(error: BaseException, types: tuple[type[BaseException], ...]) ->
     if isinstance(error, BaseExceptionGroup) and types:
         return error.split(types)[1] is None
     return False
-
-
-def checked_grace(grace: float, what: str = "grace") -> float:
-    """``grace`` in seconds. Raises :exc:`ValueError` or :exc:`TypeError` if it cannot be one."""
-    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
-        raise TypeError(f"{what} must be a number of seconds, not {grace!r}")
-    if math.isnan(grace) or grace < 0:
-        raise ValueError(f"{what} must be a number of seconds, zero or more, not {grace!r}")
-    return float(grace)
 
 
 def checked_expect(

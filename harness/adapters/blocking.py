@@ -15,7 +15,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..backends import BUILT_IN, Backend
 from ..connection import Connection
-from ..core import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE, Harness, open_harness
+from ..core import Harness, open_harness
+from ..durations import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE
 from ..reachable import Reachable
 from ..server import Server
 from ..transports import Transport

@@ -4,53 +4,50 @@ It stands on AnyIO's plugin, which runs async tests and fixtures for every test 
 ``anyio_backend`` in its fixtures. This one gives ``anyio_backend`` its parameters for the tests
 that use the harness, adds the fixtures ``harness`` and ``transport``, lets a crash end the test
 body, and prints the matrix. Tests that use none of it are left alone.
+
+What runs tests is loaded with the first one (:mod:`harness.pytest_plugin.first_test`): a run that
+has none, or hands them all to workers, is spared most of the import.
 """
 
 from __future__ import annotations
 
-import functools
-from contextlib import ExitStack
-
 import pytest
 
-from ..adapters import blocking
-from ..adapters.output import listeners
-from ..hooks import kept
-from ..seeds import sources
-from . import bodies, forbidden, outputs, rivals, run, seeds, tracebacks, trio_names, unrun
+from . import rivals, trio_names
 from .clocks import virtual_clock
 from .fixtures import harness, transport
-from .loops import Loops, loops_key
 from .matrix import pytest_generate_tests, pytest_pycollect_makeitem
-from .options import pytest_addhooks, pytest_addoption, read_settings, settings_key
+from .options import (
+    pytest_addhooks,
+    pytest_addoption,
+    pytest_configure_node,
+    read_settings,
+    settings_key,
+)
 from .summary import Summary, pytest_runtest_makereport
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[settings_key] = read_settings(config)
-    loops = config.stash[loops_key] = Loops()
-    config.pluginmanager.register(loops, "harness-loops")
-    for each in (run, bodies, unrun, rivals, forbidden, tracebacks, seeds):
-        config.pluginmanager.register(each, each.__name__)
-    keeping = ExitStack()
-    keeping.enter_context(kept())
-    config.add_cleanup(keeping.close)
-    source = seeds.SeedSource(config)
-    sources.append(source)
-    config.add_cleanup(lambda: sources.remove(source))
-    bounded = functools.partial(run.bound_serve_blocking, config)
-    blocking.listeners.append(bounded)
-    config.add_cleanup(lambda: blocking.listeners.remove(bounded))
-    shown = outputs.Outputs()
-    listeners.append(shown.started)
-    config.add_cleanup(lambda: listeners.remove(shown.started))
-    config.pluginmanager.register(shown, "harness-outputs")
-    config.pluginmanager.register(run.RefuseFixtures(), "harness-refuse-fixtures")
+    config.pluginmanager.register(FirstTest(config), "harness-first-test")
     if not rivals.is_loaded(config, "pytest_trio.plugin"):
         config.pluginmanager.register(trio_names, trio_names.__name__)
     if settings.summary:
         config.pluginmanager.register(Summary(settings), "harness-summary")
+
+
+class FirstTest:
+    """Waits for the first test that is collected."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_itemcollected(self) -> None:
+        from .first_test import register_the_rest
+
+        self._config.pluginmanager.unregister(self)
+        register_the_rest(self._config)
 
 
 __all__ = [
@@ -58,6 +55,7 @@ __all__ = [
     "pytest_addhooks",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_configure_node",
     "pytest_generate_tests",
     "pytest_pycollect_makeitem",
     "pytest_runtest_makereport",

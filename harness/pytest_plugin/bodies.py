@@ -16,11 +16,12 @@ from ..diagnostics import TEST
 from ..steps import FixtureTask, adopt, apart
 from ..watch import Watch, add_note, is_final
 from .aside import Interrupted
+from .current import current_run
 from .fixtures import open_like
 from .loops import loops_key
 from .options import Settings, settings_key
 from .places import Owner, place_of_function
-from .run import Run, current_run, fixtures_of, held_fixtures
+from .run import Run, fixtures_of, held_fixtures
 from .seeds import begin_fixture
 
 Body = Callable[..., Awaitable[None]]

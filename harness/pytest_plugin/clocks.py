@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..virtualtime import VirtualClock
 from .options import Marked, Settings
+
+if TYPE_CHECKING:
+    from ..virtualtime import VirtualClock
 
 #: The fixtures, and whether the clock of a test that uses only that one jumps by itself.
 CLOCKS = {"virtual_clock": True, "autojump_clock": True, "mock_clock": False}
@@ -36,6 +38,8 @@ def clock_for(item: pytest.Item, settings: Settings, mark: Marked) -> VirtualClo
         function = function.hypothesis.inner_test
     if not iscoroutinefunction(function):
         return None
+    from ..virtualtime import VirtualClock
+
     clock = item.stash[clock_key] = VirtualClock(autojump=any(asked) if asked else True)
     return clock
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..core import Harness, open_harness
-from ..diagnostics import place_of_function
-from ..steps import current_fixture
-from ..supervisor import DidNotStop
 from ..transports import Transport, make_transport
-from .ending import end_the_run
 from .options import Marked, Settings, marked, settings_key
-from .seeds import seed_of_test
+
+if TYPE_CHECKING:
+    from ..core import Harness, open_harness
+    from ..supervisor import DidNotStop
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -48,6 +46,10 @@ async def harness(
     request: pytest.FixtureRequest, anyio_backend: Any, transport: Any
 ) -> AsyncIterator[Harness]:
     """Servers, connections and background tasks of this test; all of it ends with the test."""
+    from ..steps import current_fixture
+    from ..supervisor import DidNotStop
+    from .ending import end_the_run
+
     settings = request.config.stash[settings_key]
     if not isinstance(transport, (str, Transport)):
         raise _no_transport(request, transport)
@@ -77,6 +79,8 @@ async def harness(
 def _no_transport(request: pytest.FixtureRequest, given: object) -> TypeError:
     """The error for a project that has a fixture of that name, for something else."""
     __tracebackhide__ = True
+    from ..diagnostics import place_of_function
+
     found = request.node._fixtureinfo.name2fixturedefs.get("transport", ())
     place = place_of_function(found[-1].func) if found else ""
     return TypeError(
@@ -88,6 +92,8 @@ def _no_transport(request: pytest.FixtureRequest, given: object) -> TypeError:
 
 def _did_not_stop(error: BaseException) -> DidNotStop | None:
     """The :exc:`DidNotStop` that ``error`` is or has among others; one for good, if there is."""
+    from ..supervisor import DidNotStop
+
     if isinstance(error, DidNotStop):
         return error
     if not isinstance(error, ExceptionGroup):
@@ -103,6 +109,9 @@ def open_like(
 
     ``transport`` may come from a project's own fixture of that name: an object or a name.
     """
+    from ..core import open_harness
+    from .seeds import seed_of_test
+
     mark = marked(item, settings) or Marked()
     return open_harness(
         transport=transport,  # type: ignore[arg-type]  # checked there, with a clear error

@@ -12,12 +12,10 @@ import pytest
 from .. import backends as backends_
 from .. import transports as transports_
 from ..backends import Backend
-from ..core import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE
+from ..durations import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE, checked_grace
 from ..seeds import draw
-from ..server import checked_grace
 from ..transports import TransportFactory
 from . import hooks
-from .leaking import checked_allowed
 
 MARKER = "harness"
 MARKER_HELP = (
@@ -353,6 +351,8 @@ def _checked_argument(where: str, name: str, value: object, settings: Settings) 
     if name in ("blocking", "leaks"):
         return _mode(where, value)
     if name == "allow_leaks":
+        from .leaking import checked_allowed
+
         return checked_allowed(where, value)
     try:
         seconds = checked_grace(value, name)  # type: ignore[arg-type]
@@ -444,3 +444,9 @@ def _seconds(config: pytest.Config, ini: str, option: str | None = None) -> floa
         raise pytest.UsageError(
             f"{where}: expected a number of seconds, zero or more, not {value!r}"
         ) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give the seed to a worker of pytest-xdist, which reads the command line once more."""
+    node.workerinput[WORKER_SEED] = node.config.stash[settings_key].seed

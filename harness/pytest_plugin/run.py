@@ -25,6 +25,7 @@ from ..virtualtime import VirtualClock
 from ..watch import Crash, add_note, interrupt, is_final
 from .aside import Interrupted, NoMoreExamples, brought_back, context_kept, passes
 from .clocks import clock_for
+from .current import current_run, run_key
 from .ending import When, end_the_run, end_without_threads, exit_status_key
 from .guard import Guard
 from .leaking import Leaking
@@ -398,12 +399,6 @@ def fixtures_of(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
 
 
 _guard_key: pytest.StashKey[Guard] = pytest.StashKey()
-_run_key: pytest.StashKey[Run | None] = pytest.StashKey()
-
-
-def current_run(config: pytest.Config) -> Run | None:
-    """The run of the test that is running; ``None`` between two tests."""
-    return config.stash.get(_run_key, None)
 
 
 def bound_serve_blocking(config: pytest.Config) -> None:
@@ -444,12 +439,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     config = item.config
     settings = config.stash[settings_key]
     mark = marker_of_run(item, settings)
-    run = config.stash[_run_key] = Run(
+    run = config.stash[run_key] = Run(
         item, _guard_of(config), settings, mark or Marked(), by_harness=mark is not None
     )
     result = yield
     run.not_of_the_test.clear()  # their tracebacks refer to the run
-    config.stash[_run_key] = None  # unless Ctrl-C came: the fixtures are then still to be torn down
+    config.stash[run_key] = None  # unless Ctrl-C came: the fixtures are then still to be torn down
     return result
 
 
@@ -508,7 +503,7 @@ def pytest_sessionfinish(
         # pytest has no place for a second one, and would crash (_pytest/main.py, wrap_session).
         pytest.exit(f"in the teardown: {exc!r}", returncode=pytest.ExitCode.INTERRUPTED)
     finally:
-        session.config.stash[_run_key] = None
+        session.config.stash[run_key] = None
         guard = session.config.stash.get(_guard_key, None)
         if guard is not None:
             guard.stop()

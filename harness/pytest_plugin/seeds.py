@@ -14,9 +14,10 @@ import pytest
 
 from ..seeds import Seed
 from ..steps import FixtureTask, current_fixture
-from .options import WORKER_SEED, Settings, settings_key
+from .current import current_run
+from .options import Settings, settings_key
 from .places import name_without_backend
-from .run import Run, current_run, fixtures_of
+from .run import Run, fixtures_of
 
 #: The title of the section of a report.
 TITLE = "harness seed"
@@ -102,9 +103,3 @@ def pytest_runtest_makereport(
         seed = item.config.stash[settings_key].seed
         report.sections.append((TITLE, f"replay with --harness-seed={seed}"))
     return report
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Give the seed to a worker of pytest-xdist, which reads the command line once more."""
-    node.workerinput[WORKER_SEED] = node.config.stash[settings_key].seed

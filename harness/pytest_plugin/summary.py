@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
+from .current import current_run
 from .matrix import marker_of_run
 from .options import Settings, settings_key
 from .places import name_without_backend
-from .run import current_run
 
 #: The attribute of a report that carries its cell; pytest-xdist sends a report's attributes along.
 CELL = "harness_cell"

@@ -16,7 +16,7 @@ from unittest import SkipTest
 import pytest
 
 from ..diagnostics import all_in, end_in_user_code, without_machinery
-from .run import current_run
+from .current import current_run
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup

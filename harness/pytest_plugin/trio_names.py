@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..virtualtime import VirtualClock
 from .clocks import clock_of
+
+if TYPE_CHECKING:
+    from ..virtualtime import VirtualClock
 
 
 @pytest.fixture

@@ -410,3 +410,29 @@ def test_a_projects_own_backend_may_have_a_wider_scope(
     pytester.makepyfile("async def test_it(harness, shared): assert shared == 5")
     for option in ([], ["--harness-backends=asyncio,trio"]):
         run_pytest("--harness-transports=memory", *option).assert_outcomes(passed=2)
+
+
+def test_what_runs_tests_is_loaded_with_the_first_one(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeconftest(
+        """
+        import sys
+
+        ROOMS = {"core", "leaks", "adapters", "virtualtime", "diagnostics", "supervisor", "watch"}
+
+        def pytest_report_header(config):
+            return f"before: {loaded()}"
+
+        def pytest_unconfigure(config):
+            print(f"after: {loaded()}")
+
+        def loaded():
+            return sorted(room for room in ROOMS if f"harness.{room}" in sys.modules)
+        """
+    )
+    run_pytest().stdout.fnmatch_lines(["before: []", "after: []"])
+    pytester.makepyfile("def test_it(): pass")
+    result = run_pytest()
+    result.stdout.fnmatch_lines(["before: []", "after: *'core'*"])
+    result.assert_outcomes(passed=1)
