@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .comparing import Comparison, Goal, Plan, Take, in_turns
 from .peers import has
@@ -55,11 +55,17 @@ def run(plan: Plan) -> Iterator[Comparison]:
 
 
 def microseconds(
-    tests: int, suite: str, plugins: list[str], backend: str, transport: str = ""
+    tests: int,
+    suite: str,
+    plugins: list[str],
+    backend: str,
+    transport: str = "",
+    options: Sequence[str] = (),
 ) -> float:
     """What a test takes beyond what a run without any takes."""
-    arguments = [f"--harness-backends={backend}", f"--harness-transports={transport}"]
-    run = functools.partial(seconds, suite, *(arguments if transport else []), plugins=plugins)
+    selected = [f"--harness-backends={backend}", f"--harness-transports={transport}"]
+    arguments = [*(selected if transport else []), *options]
+    run = functools.partial(seconds, suite, *arguments, plugins=plugins)
     environment = {"BENCH_BACKEND": backend}
     none = run("-k", "test_nothing", passed=1, environment=environment)
     environment["BENCH_TESTS"] = str(tests)
