@@ -92,7 +92,8 @@ class _InOrder(MutableSet[Any]):
 def _init(original: Callable[..., Any], hook: Hook[Order]) -> Callable[..., Any]:
     def __init__(scope: Any, *args: Any, **options: Any) -> None:  # noqa: N807 (it is one)
         original(scope, *args, **options)
-        scope._child_scopes = _InOrder()
+        if hook.listeners:
+            scope._child_scopes = _InOrder()
 
     return __init__
 

@@ -273,7 +273,7 @@ REPLACED = [
 ]
 
 
-def test_nothing_is_replaced_after_the_end(backend, nothing_kept):
+def test_nothing_is_replaced_after_the_end(backend):
     before = [getattr(holder, name) for holder, name in REPLACED]
     loops = []
     during = []
@@ -293,7 +293,7 @@ def test_nothing_is_replaced_after_the_end(backend, nothing_kept):
         assert not {"create_task", "call_later", "create_connection"} & set(vars(loop))
 
 
-def test_checks_that_end_in_another_order(nothing_kept):
+def test_checks_that_end_in_another_order():
     before = [getattr(holder, name) for holder, name in REPLACED]
     first, second = LeakCheck(), LeakCheck()
     first.start()

@@ -148,7 +148,7 @@ def test_a_fork(backend):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_process_that_a_library_in_c_has_started(backend, nothing_kept):
+def test_a_process_that_a_library_in_c_has_started(backend):
     """What is seen in no other way than that it is there."""
 
     async def leak():
@@ -170,7 +170,7 @@ def test_a_process_that_a_library_in_c_has_started(backend, nothing_kept):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_processes_that_are_nobodys_leak(backend, nothing_kept):
+def test_processes_that_are_nobodys_leak(backend):
     async def fixture():
         nonlocal of_fixture
         of_fixture = posix_spawn(CAT[0], CAT, os.environ, file_actions=stdin)

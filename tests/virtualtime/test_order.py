@@ -14,6 +14,7 @@ from anyio.abc import ByteStream
 
 from harness import open_harness
 from harness.backends import BUILT_IN
+from harness.hooks import kept
 from harness.virtualtime import VirtualClock
 
 SEEDS = 200
@@ -99,3 +100,12 @@ def test_trios_scheduler_is_its_own_again() -> None:
     trace("trio", 0)
     assert "shuffle" not in vars(trio_run._r)
     assert trio_run._ALLOW_DETERMINISTIC_SCHEDULING is before
+
+
+def test_scopes_are_anyios_own_again() -> None:
+    async def made_outside() -> type:
+        return type(anyio.CancelScope()._child_scopes)
+
+    with kept():  # as under the plugin, where the function that makes them stays replaced
+        trace("asyncio", 0)
+        assert anyio.run(made_outside) is set
