@@ -145,6 +145,8 @@ class FixtureTask:
         for variable, token in reversed(self._tokens):
             with suppress(ValueError):  # after Ctrl-C, another task of AnyIO's runs the teardown
                 variable.reset(token)
+        self._tokens.clear()
+        self._value = self._context = None  # they may refer to this
         self._raise()
         unheard = self._take_unheard()
         if unheard:

@@ -107,6 +107,7 @@ class AsyncGenerators(Kind):
         self._watching = False
         if self._hooks is not None and sys.get_asyncgen_hooks().firstiter is self._hooks[0]:
             sys.set_asyncgen_hooks(*self._below)
+        self._hooks = self._below = None  # which refer to this, and to the loop
         self._begun.clear()
 
 

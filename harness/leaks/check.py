@@ -222,6 +222,7 @@ class LeakCheck:
             self._loops.stop()
             for kind in (*self._silent, *self._listening):
                 kind.stop()
+            del self._loops  # which refers to this
 
     def _look(self) -> Suspects:
         suspects: Suspects = {}

@@ -309,7 +309,7 @@ def transports_and_servers() -> list[Any]:
         for each in gc.get_objects()
         if issubclass(type(each), (asyncio.BaseTransport, asyncio.AbstractServer))
         or (
-            type(each).__module__ == "uvloop.loop"
+            getattr(type(each), "__module__", None) == "uvloop.loop"  # some, as h11's, have none
             and any(hasattr(each, name) for name in ("abort", "sockets", "get_pid"))
         )
     ]

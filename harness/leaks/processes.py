@@ -274,6 +274,7 @@ class Processes(Kind):
         for hook in (_opened_by_trio, _made_by_multiprocessing):
             if hook is not None:
                 hook.leave(self)
+        del self._listener  # which refers to this: nothing is to wait for the garbage collector
 
 
 def _multiprocesses() -> set[Any]:

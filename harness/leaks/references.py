@@ -93,4 +93,4 @@ def kept_by_modules(things: Mapping[Hashable, object]) -> set[Hashable]:
 def _is_of_running_code(thing: object) -> bool:
     if issubclass(type(thing), _OF_RUNNING_CODE):  # not of what a proxy stands for
         return True
-    return str(type(thing).__module__).startswith(_OF_RUNNERS)
+    return str(getattr(type(thing), "__module__", "")).startswith(_OF_RUNNERS)

@@ -47,6 +47,7 @@ class TemporaryFiles(Kind):
     def stop(self) -> None:
         if self._listener in temporary.listeners:
             temporary.listeners.remove(self._listener)
+        del self._listener  # which refers to this
 
 
 def _describe(what: str, place: Place | None) -> Callable[[], Leak]:

@@ -136,6 +136,7 @@ class Threads(Kind):
     def stop(self) -> None:
         _started.leave(self._listener)
         _made_executor.leave(self._executor_listener)
+        del self._listener, self._executor_listener  # which refer to this
 
 
 def _at_work(threads: Iterable[threading.Thread]) -> list[threading.Thread]:

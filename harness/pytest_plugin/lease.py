@@ -74,7 +74,6 @@ class Lease:
 
     def __init__(self, name: str, options: dict[str, Any], *, catch_loop_exceptions: bool) -> None:
         self._catch = catch_loop_exceptions
-        self._handler = self._on_exception  # one object, to know it again
         self._stack = contextlib.ExitStack()
         self._runner: TestRunner = self._stack.enter_context(anyio_plugin.get_runner(name, options))
         get_loop = getattr(self._runner, "get_loop", None)  # AnyIO's runner for asyncio has one
@@ -99,7 +98,7 @@ class Lease:
             else:
                 self._loop = loop = asyncio.get_running_loop()
                 self._before = loop.get_exception_handler()
-                loop.set_exception_handler(self._handler)
+                loop.set_exception_handler(self._on_exception)
         return self._way_in
 
     def run(self, func: Callable[[], Awaitable[T]]) -> T:
@@ -125,7 +124,7 @@ class Lease:
         if self._key is not None and self._loop is None:
             _trios_callbacks().leave(self)
         loop = self._loop
-        if loop is not None and loop.get_exception_handler() is self._handler:
+        if loop is not None and loop.get_exception_handler() == self._on_exception:
             loop.set_exception_handler(self._before)
         try:
             self._stack.close()
@@ -135,6 +134,8 @@ class Lease:
             if not anyio_plugin._runner_leases:
                 anyio_plugin._runner_stack = anyio_plugin._current_runner = None
             raise
+        if loop is not None and loop.is_closed():
+            _let_go_of_error(self._runner)
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -193,6 +194,19 @@ def _trios_callbacks() -> Hook[Lease]:
         return run_sync_soon
 
     return Hook(trio.lowlevel.TrioToken, "run_sync_soon", wrap)
+
+
+def _let_go_of_error(runner: Any) -> None:
+    """Let a runner's loop go with it, and not with the next garbage collection.
+
+    The last exception of AnyIO's task has a traceback whose frames refer to the runner, or to the
+    task (anyio/_backends/_asyncio.py, ``TestRunner._run_tests_and_fixtures``; CPython,
+    asyncio/runners.py, ``_cancel_all_tasks``). A hundred of uvloop's loops are 30 MB.
+    """
+    task: Any = getattr(runner, "_runner_task", None)
+    runner._runner_task = None
+    if task is not None and task.cancelled():
+        task._make_cancelled_error()  # the task lets go of what it gives away
 
 
 def _close_then_warn(loop: asyncio.AbstractEventLoop) -> None:

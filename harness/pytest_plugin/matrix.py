@@ -116,6 +116,9 @@ def _give_way(metafunc: pytest.Metafunc, marks: Sequence[pytest.Mark]) -> None:
     metafunc.parametrize = parametrize_once  # type: ignore[method-assign]
 
 
+#: What the markers of a test without any say.
+_UNMARKED = Marked()
+
 _marker_key = pytest.StashKey["Marked | None"]()
 
 
@@ -128,7 +131,7 @@ def marker_of_run(item: pytest.Item, settings: Settings) -> Marked | None:
         info = getattr(item, "_fixtureinfo", None)
         definitions = getattr(info, "name2fixturedefs", {})
         if mark is None and _uses_fixtures(definitions):
-            mark = Marked()
+            mark = _UNMARKED
         item.stash[_marker_key] = mark
         return mark
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -63,7 +64,16 @@ def test_a_process_that_has_ended(backend):
     process.wait()
 
 
-def test_a_process_and_a_proxy_of_what_is_gone(backend):
+class Sentinel(type):
+    """As h11 makes them: each is a class, and its own type."""
+
+    def __new__(cls, name, bases, namespace):
+        made = super().__new__(cls, name, bases, namespace)
+        made.__class__ = made
+        return made
+
+
+def test_a_process_and_objects_that_cannot_be_asked(backend):
     async def leak():
         nonlocal process
         process = subprocess.Popen(CAT, stdin=subprocess.PIPE)  # made here  # noqa: ASYNC220
@@ -71,6 +81,9 @@ def test_a_process_and_a_proxy_of_what_is_gone(backend):
     class Proxied:
         pass
 
+    Sentinel("NEED_DATA", (Sentinel,), {})
+    gc.collect()  # which takes all that it has, and cannot take the thing itself
+    assert not all(hasattr(type(each), "__module__") for each in gc.get_objects())
     process = None
     gone = weakref.proxy(Proxied(), [].append)  # what has a callback is in gc.get_objects()
     leaks = [each for each in leaks_of(backend, leak) if each.kind == "process"]

@@ -41,6 +41,35 @@ def test_a_runner_that_cannot_be_closed_is_not_the_next_ones(
     take().give_back()
 
 
+def test_a_loop_goes_with_its_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """And does not wait for the garbage collector, as they would by the hundred."""
+    if backend == "trio":
+        pytest.skip("trio has no object that is its event loop")
+    pytester.makepyfile(
+        """
+        import asyncio, gc, pytest, weakref
+
+        gc.disable()
+        loops = []
+
+        @pytest.mark.harness
+        async def test_of_the_harness():
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("anyio_backend", [BACKEND])
+        async def test_of_anyios_plugin(anyio_backend):
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+
+        def test_they_are_gone():
+            assert [loop() for loop in loops] == [None, None]
+        """.replace("BACKEND", repr(BUILT_IN[backend].anyio_backend))
+    )
+    run_pytest(f"--harness-backends={backend}").assert_outcomes(passed=3)
+
+
 @pytest.mark.parametrize(
     "last",
     [
