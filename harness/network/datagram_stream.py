@@ -10,11 +10,12 @@ import socket as stdlib_socket
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from anyio import BrokenResourceError, ClosedResourceError, Event, ResourceGuard
+from anyio import BrokenResourceError, ClosedResourceError, ResourceGuard
 from anyio.abc import SocketAttribute, UnreliableObjectStream
 from anyio.lowlevel import checkpoint
 
 from .datagrams import Address, DatagramSocket
+from .stream import until_readable
 
 T = TypeVar("T")
 
@@ -28,15 +29,7 @@ class _Datagrams(UnreliableObjectStream[T], Generic[T]):
     async def _recvfrom(self) -> tuple[bytes, Address]:
         socket = self._socket
         with self._receive_guard:
-            if socket.readable:
-                await checkpoint()
-            while not socket.readable:
-                event = Event()
-                socket.on_readable = event.set
-                try:
-                    await event.wait()
-                finally:
-                    socket.on_readable = None
+            await until_readable(socket)
             if socket.closed:
                 raise ClosedResourceError
             return socket.recvfrom()

@@ -11,7 +11,7 @@ import random
 import socket as stdlib_socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import (
     BrokenResourceError,
@@ -25,6 +25,31 @@ from anyio.abc import ByteStream, Listener, SocketAttribute, TaskGroup
 from anyio.lowlevel import checkpoint
 
 from .kernel import ListeningSocket, Socket
+
+
+class Readable(Protocol):
+    """A socket of the kernel's, of a stream or of datagrams."""
+
+    on_readable: Callable[[], object] | None
+
+    @property
+    def readable(self) -> bool: ...
+
+
+async def until_readable(socket: Readable) -> None:
+    """Wait until there is something to receive: bytes, a datagram, the end or an error.
+
+    If there is already, this is a checkpoint.
+    """
+    if socket.readable:
+        await checkpoint()
+    while not socket.readable:
+        event = Event()
+        socket.on_readable = event.set
+        try:
+            await event.wait()
+        finally:
+            socket.on_readable = None
 
 
 class MemoryStream(ByteStream):
@@ -46,15 +71,7 @@ class MemoryStream(ByteStream):
             raise ValueError(f"max_bytes must be a positive integer, not {max_bytes!r}")
         socket = self._socket
         with self._receive_guard:
-            if socket.readable:
-                await checkpoint()
-            while not socket.readable:
-                event = Event()
-                socket.on_readable = event.set
-                try:
-                    await event.wait()
-                finally:
-                    socket.on_readable = None
+            await until_readable(socket)
             if socket.closed:
                 raise ClosedResourceError
             if self._chunking is not None and socket.unread:

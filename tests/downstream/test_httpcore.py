@@ -1,12 +1,11 @@
 """h11, which does no I/O, as a server of a few lines, and httpcore as its client.
 
 httpcore has backends of its own for AnyIO and trio; it also takes one that connects to the server,
-whatever that is reached over: so it runs over memory, too.
+whatever that is reached over, as the harness's `Connector` does: so it runs over memory, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import anyio
@@ -16,6 +15,8 @@ import pytest
 from anyio.abc import ByteStream, ByteStreamConnectable
 
 from harness import Harness, Server
+from harness.adapters import Connector
+from harness.faults import ResetPeer
 
 pytestmark = [
     pytest.mark.harness(transports=["tcp", "unix", "tls", "memory", "tcp6"]),
@@ -54,50 +55,8 @@ async def shout(stream: ByteStream) -> None:
         pass
 
 
-class Stream(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            return await self._stream.receive(max_bytes)
-        except anyio.EndOfStream:
-            return b""
-        except anyio.BrokenResourceError as exc:
-            raise httpcore.ReadError(str(exc)) from exc
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            await self._stream.send(buffer)
-        except anyio.BrokenResourceError as exc:
-            raise httpcore.WriteError(str(exc)) from exc
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def get_extra_info(self, info: str) -> Any:
-        return None
-
-
-class Backend(httpcore.AsyncNetworkBackend):
-    """Connects to what AnyIO can connect to: a server of the harness, or a proxy."""
-
-    def __init__(self, connectable: ByteStreamConnectable) -> None:
-        self._connectable = connectable
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return Stream(await self._connectable.connect())
-
-
 def pool(connectable: ByteStreamConnectable) -> httpcore.AsyncConnectionPool:
-    return httpcore.AsyncConnectionPool(network_backend=Backend(connectable))
+    return httpcore.AsyncConnectionPool(network_backend=Connector(connectable))
 
 
 @pytest.fixture
@@ -133,19 +92,29 @@ async def test_a_client_that_stays(server: Server) -> None:
         await client.request("POST", "http://server/", content=b"hello")
         await server.stop(grace=0)
         assert not server.connections
-        with pytest.raises(ERRORS):
+        with pytest.raises(httpcore.ConnectError, match="is stopped"):
             await client.request("POST", "http://server/", content=b"lost")
         await server.restart()
         response = await client.request("POST", "http://server/", content=b"again")
         assert response.content == b"AGAIN"
 
 
-async def test_a_reset(harness: Harness, server: Server) -> None:
+async def test_a_reset_between_requests_is_noticed(harness: Harness, server: Server) -> None:
+    proxy = await harness.proxy(server)
+    async with pool(proxy) as client:
+        for connections in (1, 2):
+            response = await client.request("POST", "http://server/", content=b"hello")
+            assert response.content == b"HELLO"
+            assert server.accepted == connections
+            await proxy.reset_all()
+            await harness.settle()
+
+
+async def test_a_reset_in_an_answer(harness: Harness, server: Server) -> None:
     proxy = await harness.proxy(server)
     async with pool(proxy) as client:
         await client.request("POST", "http://server/", content=b"hello")
-        await proxy.reset_all()
-        with pytest.raises(ERRORS):
+        with proxy.toxic(ResetPeer(after_bytes=20)), pytest.raises(ERRORS):
             await client.request("POST", "http://server/", content=b"lost")
         response = await client.request("POST", "http://server/", content=b"again")
         assert response.content == b"AGAIN"
