@@ -9,87 +9,25 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.backends import BUILT_IN
-
 from .comparing import Comparison, Goal, Plan
-from .whole_process import seconds
+from .whole_process import SUITES, seconds
 
-SUITE = """
-import gc
-import pytest
-
-SIZES = {{}}
-
-
-def resident():
-    gc.collect()
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096 / 1e6
-
-
-async def echo(stream):
-    async with stream:
-        async for data in stream:
-            await stream.send(data)
-
-
-def note(number):
-    if number in ({few}, {many} - 1):
-        SIZES[number] = resident()
-
-{test}
-
-def test_sizes():
-    with open({file!r}, "w") as file:
-        print(*SIZES.values(), file=file)
-"""
-
-WITH_HARNESS = """
-@pytest.mark.parametrize("number", range({many}))
-async def test_it(harness, number):
-    note(number)
-    server = await harness.serve(echo)
-    async with await server.connect() as client:
-        await client.send(b"hello")
-        assert await client.receive() == b"hello"
-"""
-
-BY_HAND = """
-import anyio
-from anyio.abc import SocketAttribute
-
-
-@pytest.fixture
-def anyio_backend():
-    return {backend!r}
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("number", range({many}))
-async def test_it(anyio_backend, number):
-    note(number)
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-        anyio.create_task_group() as group,
-    ):
-        group.start_soon(listener.serve, echo)
-        port = listener.extra(SocketAttribute.local_port)
-        async with await anyio.connect_tcp("127.0.0.1", port) as client:
-            await client.send(b"hello")
-            assert await client.receive() == b"hello"
-        group.cancel_scope.cancel()
-"""
+#: Contestant -> its suite, the plugins, and what it runs on.
+CONTESTANTS = {
+    "harness, tcp": ("with_harness.py", ["anyio", "harness.pytest_plugin"], "tcp"),
+    "harness, memory": ("with_harness.py", ["anyio", "harness.pytest_plugin"], "memory"),
+    "AnyIO by hand": ("by_hand.py", ["anyio"], None),
+}
 
 
 def run(plan: Plan) -> Iterator[Comparison]:
     many, few = plan.some(5000, 40), plan.some(500, 10)
     for backend in plan.backends:
-        contestants = ["harness, tcp", "harness, memory", "AnyIO by hand"]
-        figures: dict[str, list[float]] = {name: [] for name in contestants}
+        figures: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
         for _ in range(plan.rounds(3)):
             for name, taken in figures.items():
-                taken.append(kept(name, backend, few, many))
-        for ours in contestants[:2]:
+                taken.append(kept(*CONTESTANTS[name], backend, few, many))
+        for ours in ("harness, tcp", "harness, memory"):
             yield Comparison(
                 f"kept of each test, {backend}: {ours}",
                 "KB",
@@ -99,21 +37,25 @@ def run(plan: Plan) -> Iterator[Comparison]:
             )
 
 
-def kept(name: str, backend: str, few: int, many: int) -> float:
+def kept(
+    suite: str, plugins: list[str], transport: str | None, backend: str, few: int, many: int
+) -> float:
     """Kilobytes by which a process grows with each test."""
-    by_hand = name == "AnyIO by hand"
-    test = BY_HAND if by_hand else WITH_HARNESS
-    options = [f"--harness-backends={backend}", f"--harness-transports={name.split()[-1]}"]
+    selected = [f"--harness-backends={backend}", f"--harness-transports={transport}"]
     with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder, "sizes")
-        suite = Path(folder, "test_many.py")
-        test = test.format(many=many, backend=BUILT_IN[backend].anyio_backend)
-        suite.write_text(SUITE.format(few=few, many=many, file=str(written), test=test))
+        sizes = Path(folder, "sizes")
         seconds(
             suite,
-            *([] if by_hand else options),
-            plugins=["anyio"] if by_hand else ["anyio", "harness.pytest_plugin"],
+            *([] if transport is None else selected),
+            plugins=[*plugins, "sizes"],
             passed=many + 1,
+            environment={
+                "BENCH_BACKEND": backend,
+                "BENCH_TESTS": str(many),
+                "BENCH_AT": f"{few},{many}",
+                "BENCH_SIZES": str(sizes),
+                "PYTHONPATH": str(SUITES),
+            },
         )
-        early, late = map(float, written.read_text().split())
-    return (late - early) * 1000 / (many - few)
+        early, late = map(int, sizes.read_text().split())
+    return (late - early) / 1000 / (many - few)
