@@ -9,6 +9,9 @@ import sys
 #: Device, inode and type: what tells a descriptor from the next one of the same number.
 Identity = tuple[int, int, int]
 
+#: The bits of a mode that say what sort of file it is.
+TYPE = 0o170000
+
 #: Where the system lists them.
 FOLDER = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
@@ -35,5 +38,5 @@ def open_sockets() -> dict[int, Identity]:
 
 def identity_of(fd: int) -> Identity:
     """Raises :exc:`OSError` if ``fd`` is not open."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
+    mode, inode, device = os.fstat(fd)[:3]
+    return device, inode, mode & TYPE

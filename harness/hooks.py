@@ -84,32 +84,24 @@ class Hook(Generic[L]):
 
     def listen(self, listener: L) -> None:
         """Call ``listener`` too. A second call with the same one does nothing."""
-        with _lock:
-            before = self.listeners
-            if before and any(each is listener for each in before):
-                return
-            self.listeners = (*before, listener)
-            if before:
-                return
-            if self._slot is not None:
-                if self._slot.stands():
-                    return
-                self._take_away()  # somebody has replaced the replacement meanwhile
-            key = (id(self._holder), self._name)
-            slot = _slots.get(key)
-            if slot is None:
-                slot = _slots[key] = _Slot(self._holder, self._name)  # it keeps the holder alive
-            slot.set((*slot.hooks, self))
-            self._slot = slot
+        _listen((self,), listener)
 
     def leave(self, listener: L) -> None:
         """Stop calling ``listener``."""
-        with _lock:
-            if not self.listeners:
+        _leave((self,), listener)
+
+    def _put_in_place(self) -> None:
+        slot = self._slot
+        if slot is not None:
+            if slot.stands():
                 return
-            self.listeners = tuple(each for each in self.listeners if each is not listener)
-            if not self.listeners and not (_keepers and self._may_be_kept):
-                self._take_away()
+            self._take_away()  # somebody has replaced the replacement meanwhile
+        key = (id(self._holder), self._name)
+        slot = _slots.get(key)
+        if slot is None:
+            slot = _slots[key] = _Slot(self._holder, self._name)  # it keeps the holder alive
+        slot.set((*slot.hooks, self))
+        self._slot = slot
 
     def _take_away(self) -> None:
         slot, self._slot = self._slot, None
@@ -117,6 +109,49 @@ class Hook(Generic[L]):
         slot.set(tuple(hook for hook in slot.hooks if hook is not self))
         if not slot.hooks:
             del _slots[id(self._holder), self._name]
+
+
+class Hooks(Generic[L]):
+    """Hooks that always have the same listeners."""
+
+    def __init__(self, *hooks: Hook[L]) -> None:
+        self._hooks = hooks
+
+    @property
+    def listeners(self) -> tuple[L, ...]:
+        return self._hooks[0].listeners
+
+    def listen(self, listener: L) -> None:
+        """Call ``listener`` too. A second call with the same one does nothing."""
+        _listen(self._hooks, listener)
+
+    def leave(self, listener: L) -> None:
+        """Stop calling ``listener``."""
+        _leave(self._hooks, listener)
+
+
+def _listen(hooks: tuple[Hook[L], ...], listener: L) -> None:
+    with _lock:
+        before = hooks[0].listeners
+        if before and any(each is listener for each in before):
+            return
+        listeners = (*before, listener)
+        for hook in hooks:
+            hook.listeners = listeners
+            if not before:
+                hook._put_in_place()
+
+
+def _leave(hooks: tuple[Hook[L], ...], listener: L) -> None:
+    with _lock:
+        before = hooks[0].listeners
+        if not before:
+            return
+        listeners = tuple(each for each in before if each is not listener)
+        for hook in hooks:
+            hook.listeners = listeners
+            if not (listeners or (_keepers and hook._may_be_kept)):
+                hook._take_away()
 
 
 #: How many want functions of classes and modules to stay replaced.

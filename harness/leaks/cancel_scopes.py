@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
-from ..hooks import Hook
+from ..hooks import Hook, Hooks
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .places import current_task, described, entered_by_harness, here
 
@@ -27,8 +28,7 @@ class CancelScopes(Kind):
         self._entered: dict[int, tuple[Any, Any, Place]] = {}
 
     def entered_loop(self) -> None:
-        for hook in _hooks_of(current_library()):
-            hook.listen(self)
+        _hooks_of(current_library()).listen(self)
 
     def entered(self, scope: Any, place: Place | None) -> None:
         """``scope`` was entered."""
@@ -48,17 +48,19 @@ class CancelScopes(Kind):
             if task is this or not _is_running(task)
         }
 
+    def nothing_left(self, loop: AbstractEventLoop | None) -> bool:
+        return not self._entered
+
     def stop(self) -> None:
         for hooks in _hooks.values():
-            for hook in hooks:
-                hook.leave(self)
+            hooks.leave(self)
         self._entered.clear()
 
 
-_hooks: dict[str, tuple[Hook[CancelScopes], ...]] = {}
+_hooks: dict[str, Hooks[CancelScopes]] = {}
 
 
-def _hooks_of(library: str) -> tuple[Hook[CancelScopes], ...]:
+def _hooks_of(library: str) -> Hooks[CancelScopes]:
     hooks = _hooks.get(library)
     if hooks is None:
         scope: Any
@@ -72,7 +74,7 @@ def _hooks_of(library: str) -> tuple[Hook[CancelScopes], ...]:
         else:
             # What anyio.CancelScope() makes on asyncio (anyio/_backends/_asyncio.py).
             scope, leave = sys.modules["anyio._backends._asyncio"].CancelScope, "__exit__"
-        hooks = Hook(scope, "__enter__", _enter), Hook(scope, leave, _leave)
+        hooks = Hooks(Hook(scope, "__enter__", _enter), Hook(scope, leave, _leave))
         _hooks[library] = hooks
     return hooks
 
@@ -110,11 +112,11 @@ def open_in_this_task() -> list[Place]:
     """The lines that entered what this task has not left; known only while leaks are looked for."""
     this = current_task()
     found: dict[int, Place] = {}
-    for hook in _hooks.get(current_library(), ()):
-        for listener in hook.listeners:
-            for key, (_, task, place) in list(listener._entered.items()):
-                if task is this:
-                    found[key] = place
+    hooks = _hooks.get(current_library())
+    for listener in () if hooks is None else hooks.listeners:
+        for key, (_, task, place) in list(listener._entered.items()):
+            if task is this:
+                found[key] = place
     return list(found.values())
 
 

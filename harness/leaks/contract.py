@@ -6,6 +6,7 @@ A kind is one class in one module. It watches things come into being between :me
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Collection, Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -83,6 +84,13 @@ class Kind:
     def look(self) -> Suspects:
         """What is there now that should not be there; called in the event loop."""
         return {}
+
+    def nothing_left(self, loop: AbstractEventLoop | None) -> bool:
+        """Whether :meth:`look` would find nothing; called while the event loop stands still.
+
+        In doubt it is ``False``. ``loop`` is asyncio's; there is none on trio.
+        """
+        return not self.look()
 
     def look_outside(self) -> Suspects:
         """The same after the event loop has run for the last time, for what still can be told."""

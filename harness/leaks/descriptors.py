@@ -15,7 +15,6 @@ import builtins
 import contextlib
 import gc
 import io
-import itertools
 import os
 import select
 import selectors
@@ -32,7 +31,7 @@ from anyio._core._eventloop import get_async_backend
 from ..backends import current_library
 from ..descriptors import FOLDER, Identity, identity_of, open_descriptors
 from ..diagnostics.stacks import Place
-from ..hooks import Hook
+from ..hooks import Hook, Hooks
 from .contract import OUTLIVES_THE_TEST, Kind, Leak, Owner, Suspects, owner
 from .event_loops import descriptors_of_loops, loops_have_pipes
 from .places import NOBODYS, described, here, is_installed, on_behalf_of
@@ -93,16 +92,17 @@ class Descriptors(Kind):
         #: by descriptor: what it was, since more than one object may tell of it
         self._dropped: dict[tuple[int, Identity | None], tuple[str, Place]] = {}
         self._dropped_files: list[tuple[str, Place]] = []
+        self._looked = False
 
     def start(self) -> None:
         self._before = open_descriptors()
-        for hook in _hooks:
-            hook.listen(self)
+        _hooks.listen(self)
 
     def entered_new_loop(self) -> None:
         """An event loop runs a part of the test for the first time: what it runs on is its own."""
-        for hook in _hooks_of_backend():
-            hook.listen(self)
+        _hooks_of_backend().listen(self)
+        if _loop_is_heard_of():
+            return
         for fd, identity in open_descriptors().items():
             is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
             if self._place_of(fd, identity)[0] is None and not is_file:
@@ -190,8 +190,9 @@ class Descriptors(Kind):
         return place, whose, True
 
     def look(self) -> Suspects:
+        self._looked = True
         now = open_descriptors()
-        suspects: Suspects = {}
+        suspects = self._dropped_open()
         for fd, identity in now.items():
             if fd in STANDARD_STREAMS or self._before.get(fd) == identity:
                 continue
@@ -201,6 +202,10 @@ class Descriptors(Kind):
             describe = self._suspect(fd, identity, place, now)
             if describe is not None:
                 suspects["descriptor", fd, identity] = describe
+        return suspects
+
+    def _dropped_open(self) -> Suspects:
+        suspects: Suspects = {}
         for descriptor, (sort, place) in list(self._dropped.items()):
             suspects["dropped socket", descriptor] = _describe(
                 "socket", f"{sort}, dropped without close()", place
@@ -212,7 +217,8 @@ class Descriptors(Kind):
         return suspects
 
     def look_outside(self) -> Suspects:
-        return self.look()
+        # Since the last look the event loop was closed, and nothing else was run.
+        return self._dropped_open() if self._looked else self.look()
 
     def _suspect(
         self, fd: int, identity: Identity, place: Place | None, now: dict[int, Identity]
@@ -292,8 +298,8 @@ class Descriptors(Kind):
         return found
 
     def stop(self) -> None:
-        for hook in (*_hooks, *itertools.chain.from_iterable(_of_backends.values())):
-            hook.leave(self)
+        for hooks in (_hooks, *_of_backends.values()):
+            hooks.leave(self)
         self._sockets.clear()
         self._transports.clear()
 
@@ -547,7 +553,16 @@ def _writer_del(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callab
     return __del__
 
 
-def _hooks_of_backend() -> tuple[Hook[Descriptors], ...]:
+def _loop_is_heard_of() -> bool:
+    """Whether the event loop runs on nothing but what Python's own modules have made."""
+    if _EPOLL is None:
+        return False
+    return current_library() == "trio" or isinstance(
+        asyncio.get_running_loop(), asyncio.BaseEventLoop
+    )
+
+
+def _hooks_of_backend() -> Hooks[Descriptors]:
     """For AnyIO's files, which a worker thread opens; it inherits the context of the task.
 
     And for asyncio's writers, which close their transport when they are dropped, where they do.
@@ -557,13 +572,13 @@ def _hooks_of_backend() -> tuple[Hook[Descriptors], ...]:
         hooks: list[Hook[Descriptors]] = [Hook(backend, "run_sync_in_worker_thread", _in_thread)]
         if current_library() == "asyncio" and hasattr(asyncio.StreamWriter, "__del__"):
             hooks.append(Hook(asyncio.StreamWriter, "__del__", _writer_del))
-        _of_backends[backend] = tuple(hooks)
+        _of_backends[backend] = Hooks(*hooks)
     return _of_backends[backend]
 
 
-_of_backends: dict[Any, tuple[Hook[Descriptors], ...]] = {}
+_of_backends: dict[Any, Hooks[Descriptors]] = {}
 
-_hooks: tuple[Hook[Descriptors], ...] = (
+_hooks: Hooks[Descriptors] = Hooks(
     Hook(socket.socket, "__init__", _socket_init),
     # What socket.close() calls in the end, here and in ssl.SSLSocket (CPython, Lib/socket.py).
     Hook(socket.socket, "_real_close", _socket_close),

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
-from ..hooks import Hook
+from ..hooks import Hook, Hooks
 from .contract import Owner, owner
 from .places import Birth, births, here, is_users, skip_library_of
 
@@ -68,8 +68,7 @@ class LoopWatch:
             return
         self._loops.append(loop)
         skip_library_of(loop)
-        for hook in _hooks_of(loop):
-            hook.listen(self._listener)
+        _hooks_of(loop).listen(self._listener)
 
     def _entered_trio(self) -> None:
         import trio
@@ -85,9 +84,9 @@ class LoopWatch:
 
     def stop(self) -> None:
         for loop in self._loops:
-            for hook in _hooks_of(loop):
-                hook.leave(self._listener)
-            if not any(hook.listeners for hook in _hooks_of(loop)):
+            hooks = _hooks_of(loop)
+            hooks.leave(self._listener)
+            if not hooks.listeners:
                 _hooks.pop(id(loop), None)
         self._loops.clear()
         if self._instrument is not None:
@@ -98,7 +97,7 @@ class LoopWatch:
 # --- asyncio and uvloop
 
 #: The hooks of the loops that are listened to, by the loop's id; they hold the loop.
-_hooks: dict[int, tuple[Hook[Listener], ...]] = {}
+_hooks: dict[int, Hooks[Listener]] = {}
 
 #: Methods that make sockets, pipes and processes.
 _MAKERS = (
@@ -115,7 +114,7 @@ _MAKERS = (
 )
 
 
-def _hooks_of(loop: asyncio.AbstractEventLoop) -> tuple[Hook[Listener], ...]:
+def _hooks_of(loop: asyncio.AbstractEventLoop) -> Hooks[Listener]:
     try:
         return _hooks[id(loop)]
     except KeyError:
@@ -131,7 +130,7 @@ def _hooks_of(loop: asyncio.AbstractEventLoop) -> tuple[Hook[Listener], ...]:
         hooks.append(Hook(loop, "connect_accepted_socket", _maker))
     else:
         hooks.extend(Hook(loop, name, _maker) for name in _MAKERS)
-    return _hooks.setdefault(id(loop), tuple(hooks))
+    return _hooks.setdefault(id(loop), Hooks(*hooks))
 
 
 def _create_task(original: Callable[..., Any], hook: Hook[Listener]) -> Callable[..., Any]:

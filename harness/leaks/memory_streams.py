@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..diagnostics.stacks import Place
-from ..hooks import Hook
+from ..hooks import Hook, Hooks
 from .caught_warnings import WarningsOfTheTest
 from .contract import Kind, Leak, Owner, Suspects, owner
 from .places import described, here
@@ -30,8 +30,7 @@ class MemoryStreams(Kind):
         self._numbers = itertools.count()
 
     def start(self) -> None:
-        for hook in _hooks:
-            hook.listen(self)
+        _hooks.listen(self)
 
     def made(self, stream: Any, place: Place | None) -> None:
         """A stream was made."""
@@ -76,8 +75,7 @@ class MemoryStreams(Kind):
         }
 
     def stop(self) -> None:
-        for hook in _hooks:
-            hook.leave(self)
+        _hooks.leave(self)
         self._open.clear()
 
 
@@ -103,10 +101,12 @@ def _del(original: Callable[..., Any], hook: Hook[MemoryStreams]) -> Callable[..
     return __del__
 
 
-_hooks: tuple[Hook[MemoryStreams], ...] = tuple(
-    Hook(cls, name, wrap)
-    for cls in (MemoryObjectSendStream, MemoryObjectReceiveStream)
-    for name, wrap in (("__post_init__", _post_init), ("__del__", _del))
+_hooks: Hooks[MemoryStreams] = Hooks(
+    *(
+        Hook(cls, name, wrap)
+        for cls in (MemoryObjectSendStream, MemoryObjectReceiveStream)
+        for name, wrap in (("__post_init__", _post_init), ("__del__", _del))
+    )
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from ..backends import current_library
 from ..diagnostics.stacks import Place
-from ..hooks import Hook
+from ..hooks import Hook, Hooks
 from .children import (
     CAN_LIST,
     FILE_OF_CHILDREN,
@@ -49,11 +49,6 @@ def _popen(
     return __init__
 
 
-_made_by_popen: Hook[Callable[[int, Any, Place | None], None]] = Hook(
-    subprocess.Popen, "__init__", _popen
-)
-
-
 def _posix_spawn(
     original: Callable[..., Any], hook: Hook[Callable[[int, Any, Place | None], None]]
 ) -> Callable[..., Any]:
@@ -68,8 +63,9 @@ def _posix_spawn(
     return posix_spawn
 
 
-_made_by_spawn: tuple[Hook[Callable[[int, Any, Place | None], None]], ...] = tuple(
-    Hook(os, name, _posix_spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)
+_made_by_python: Hooks[Callable[[int, Any, Place | None], None]] = Hooks(
+    Hook(subprocess.Popen, "__init__", _popen),
+    *(Hook(os, name, _posix_spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),
 )
 
 
@@ -172,9 +168,7 @@ class Processes(Kind):
     def start(self) -> None:
         self._began = ticks() if CAN_LIST else 0
         self._before = _multiprocesses()
-        _made_by_popen.listen(self._listener)
-        for hook in _made_by_spawn:
-            hook.listen(self._listener)
+        _made_by_python.listen(self._listener)
         _forks.listen(self)
         multiprocessing = _multiprocessing()
         if multiprocessing is not None:
@@ -267,8 +261,7 @@ class Processes(Kind):
         return self.look()
 
     def stop(self) -> None:
-        for each in (_made_by_popen, *_made_by_spawn):
-            each.leave(self._listener)
+        _made_by_python.leave(self._listener)
         _forks.leave(self)
         _old.update(pid for pid in self._of_others if _state(pid) is not None)
         for hook in (_opened_by_trio, _made_by_multiprocessing):

@@ -45,8 +45,14 @@ class Tasks(Kind):
 
     def look(self) -> Suspects:
         trio = current_library() == "trio"
-        running = _running_on_trio() if trio else _running_on_asyncio()
-        this = current_task()
+        running = _running_on_trio() if trio else _running_on_asyncio(asyncio.get_running_loop())
+        return self._look_among(running, current_task())
+
+    def nothing_left(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        running = _running_on_trio() if loop is None else _running_on_asyncio(loop)
+        return not self._look_among(running, None)
+
+    def _look_among(self, running: list[tuple[Any, Birth | None]], this: object) -> Suspects:
         suspects: Suspects = {}
         for task, born in running:
             if born is None:
@@ -102,8 +108,8 @@ class TaskExceptions(Kind):
         return True
 
 
-def _running_on_asyncio() -> list[tuple[Any, Birth | None]]:
-    return [(task, births.get(task)) for task in asyncio.all_tasks()]
+def _running_on_asyncio(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Birth | None]]:
+    return [(task, births.get(task)) for task in asyncio.all_tasks(loop)]
 
 
 def _running_on_trio() -> list[tuple[Any, Birth | None]]:

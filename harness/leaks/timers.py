@@ -46,6 +46,9 @@ class Timers(Kind):
             if _is_pending(handle, now)
         }
 
+    def nothing_left(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        return not self._made
+
     def stop(self) -> None:
         self._made.clear()
 

@@ -39,8 +39,9 @@ from .report import describe
 ANSWER = 2.0
 
 #: ``signal``'s own, below its enums: an exception, for each handler that is a function.
-_getsignal: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_setsignal: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+_signal: Any = sys.modules.get("_signal", signal)
+_getsignal: Callable[[int], Any] = _signal.getsignal
+_setsignal: Callable[[int, Any], Any] = _signal.signal
 
 #: How often code that does not await is interrupted before it is given up.
 ATTEMPTS = 3

@@ -59,12 +59,15 @@ class Leaking:
         :param failed: the test has failed, and its traceback may keep things alive
         """
         self._failed = failed
-        if lease is not None:
+        if lease is None:
+            return
+        if not failed and lease.is_quiet() and self._check.nothing_left(lease.loop):
+            return
 
-            async def find() -> None:
-                self._found += await self._check.find(failed=failed)
+        async def find() -> None:
+            self._found += await self._check.find(failed=failed)
 
-            lease.run(find)
+        lease.run(find)
 
     def end(self) -> None:
         """After the event loop: fail the test, or warn, if there was something."""

@@ -24,6 +24,7 @@ from ..backends import call_soon_from_thread, current_library, current_loop, is_
 from ..diagnostics import LoopView
 from ..hooks import Hook
 from ..leaks import skip_library_of
+from ..settling import QUIET_TURNS, is_blocked
 from ..watch import Crash, interrupt, is_final, take_pending
 
 T = TypeVar("T")
@@ -84,7 +85,8 @@ class Lease:
             self._running.listen(None)
             if is_uvloops(get_loop()):
                 _close_then_warn(get_loop())
-        self._loop: asyncio.AbstractEventLoop | None = None
+        #: asyncio's event loop, once it is known
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._way_in: WayIn | None = None
         self._key: object = None
 
@@ -96,7 +98,7 @@ class Lease:
             if current_library() == "trio":
                 _trios_callbacks().listen(self)
             else:
-                self._loop = loop = asyncio.get_running_loop()
+                self.loop = loop = asyncio.get_running_loop()
                 self._before = loop.get_exception_handler()
                 loop.set_exception_handler(self._on_exception)
         return self._way_in
@@ -113,6 +115,25 @@ class Lease:
         """``function``, a callback of trio's, with what it raises caught in the lease's run."""
         return CaughtCallback(function, self._catch) if token is self._key else function
 
+    def is_quiet(self) -> bool:
+        """Whether the event loop, which stands still, has nothing to run; in doubt it has.
+
+        uvloop does not tell what it has, so its loop is turned, as :func:`~..settling.settle` does.
+        """
+        if self._key is None:
+            return False
+        if self.loop is None:
+            return _trio_is_quiet()
+        ready = getattr(self.loop, "_ready", None)
+        if ready is not None and not hasattr(self.loop, "_virtual"):
+            return not ready
+        if not is_uvloops(self.loop):
+            return False
+        over = self.loop.create_future()
+        _turn(self.loop, QUIET_TURNS, over)
+        self.loop.run_until_complete(over)
+        return all(map(is_blocked, asyncio.all_tasks(self.loop)))
+
     def take_pending(self) -> list[Crash]:
         """The crashes of the event loop that no step was there to hear; they are the caller's."""
         return [] if self._key is None else take_pending(self._key)
@@ -121,9 +142,9 @@ class Lease:
         """Let go of the runner, which closes its event loop if nobody else holds it."""
         if self._running is not None:
             self._running.leave(None)
-        if self._key is not None and self._loop is None:
+        if self._key is not None and self.loop is None:
             _trios_callbacks().leave(self)
-        loop = self._loop
+        loop = self.loop
         if loop is not None and loop.get_exception_handler() == self._on_exception:
             loop.set_exception_handler(self._before)
         try:
@@ -194,6 +215,25 @@ def _trios_callbacks() -> Hook[Lease]:
         return run_sync_soon
 
     return Hook(trio.lowlevel.TrioToken, "run_sync_soon", wrap)
+
+
+def _trio_is_quiet() -> bool:
+    import trio
+
+    try:
+        statistics = trio.lowlevel.current_statistics()
+    except RuntimeError:
+        return False
+    # AnyIO's own task, which runs all fixtures, is about to wait for the next one, but has still to
+    # pass a checkpoint (anyio/streams/memory.py, `MemoryObjectReceiveStream.receive`).
+    return statistics.tasks_runnable <= 1 and not statistics.run_sync_soon_queue_size
+
+
+def _turn(loop: asyncio.AbstractEventLoop, turns: int, over: asyncio.Future[None]) -> None:
+    if turns:
+        loop.call_soon(_turn, loop, turns - 1, over)
+    else:
+        over.set_result(None)
 
 
 def _let_go_of_error(runner: Any) -> None:
