@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.stapled import StapledObjectStream
 
 from harness import open_harness
 
@@ -35,24 +35,28 @@ async def with_harness(transport: str, connections: int) -> float:
 
 
 async def bare_tasks(connections: int) -> float:
-    """Handlers in a task group, each on a memory object stream of AnyIO's, are cancelled."""
+    """Handlers in a task group, each on streams of AnyIO's in memory, are cancelled.
 
-    async def handle(receive: MemoryObjectReceiveStream[bytes]) -> None:
-        async with receive:
-            async for _ in receive:
+    In both directions, as a connection is; the clients' sides are closed afterwards.
+    """
+
+    async def handle(stream: StapledObjectStream[bytes]) -> None:
+        async with stream:
+            async for _ in stream:
                 pass
 
-    sends = []
+    clients = []
     async with anyio.create_task_group() as group:
         for _ in range(connections):
-            send, receive = anyio.create_memory_object_stream[bytes]()
-            group.start_soon(handle, receive)
-            sends.append(send)
+            send_there, receive_there = anyio.create_memory_object_stream[bytes](1)
+            send_back, receive_back = anyio.create_memory_object_stream[bytes](1)
+            group.start_soon(handle, StapledObjectStream(send_back, receive_there))
+            clients.append(StapledObjectStream(send_there, receive_back))
         await anyio.wait_all_tasks_blocked()
         begin = time.perf_counter()
         group.cancel_scope.cancel()
-    for each in sends:
-        each.close()
+    for each in clients:
+        await each.aclose()
     return (time.perf_counter() - begin) / connections * 1e6
 
 

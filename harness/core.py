@@ -8,6 +8,7 @@ and only then say what went wrong.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from .backends import running_backend_name
 from .connection import Connection, RecordedStream
 from .diagnostics import LiveConnection, LoopView, format_tasks
 from .durations import DEFAULT_CANCEL_TIMEOUT, DEFAULT_GRACE, checked_grace
+from .garbage import fewer_collections
 from .leaks.places import here
 from .reachable import Reachable
 from .seeds import Seed, checked_seed, fresh
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from .faults.contract import Toxic
     from .faults.proxy import Proxy
     from .faults.upstream import Upstream
+
+#: Connections that are too many for the garbage collector to look through them at their end.
+MANY = 1000
 
 #: Turns of the event loop that handlers get to notice, at the end, what clients did last.
 TURNS_TO_NOTICE = 256
@@ -403,6 +408,12 @@ class Harness:
         await self._hang_up(errors)
         await settle(turns=TURNS_TO_NOTICE)  # what clients did last has reached the handlers
         self._closed = True
+        with fewer_collections() if len(self._streams) >= MANY else nullcontext():
+            await self._end_servers(errors)
+        for server in self._servers:
+            server._ended = True
+
+    async def _end_servers(self, errors: list[Exception]) -> None:
         running = [server for server in self._servers if server._running]
         census = TaskCensus() if any(server._live for server in running) else None
         idle = {server: server._idle(census) if census else [] for server in running}
@@ -432,8 +443,6 @@ class Harness:
                 await close()
             except Exception as exc:  # one that cannot close must not keep the others open
                 errors.append(exc)
-        for server in self._servers:
-            server._ended = True
 
     async def _hang_up(self, errors: list[Exception]) -> None:
         """Let clients that were left open close what is idle, as the test would have."""

@@ -65,7 +65,11 @@ def _posix_spawn(
 
 _made_by_python: Hooks[Callable[[int, Any, Place | None], None]] = Hooks(
     Hook(subprocess.Popen, "__init__", _popen),
-    *(Hook(os, name, _posix_spawn) for name in ("posix_spawn", "posix_spawnp") if hasattr(os, name)),
+    *(
+        Hook(os, name, _posix_spawn)
+        for name in ("posix_spawn", "posix_spawnp")
+        if hasattr(os, name)
+    ),
 )
 
 

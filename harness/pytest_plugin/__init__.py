@@ -24,7 +24,7 @@ from .options import (
     read_settings,
     settings_key,
 )
-from .summary import Summary, pytest_runtest_makereport
+from .summary import Summary
 
 
 @pytest.hookimpl(trylast=True)
@@ -58,7 +58,6 @@ __all__ = [
     "pytest_configure_node",
     "pytest_generate_tests",
     "pytest_pycollect_makeitem",
-    "pytest_runtest_makereport",
     "transport",
     "virtual_clock",
 ]

@@ -11,18 +11,20 @@ from ..adapters import blocking
 from ..adapters.output import listeners
 from ..hooks import kept
 from ..seeds import sources
-from . import bodies, forbidden, outputs, rivals, run, seeds, tracebacks, unrun
+from . import bodies, forbidden, outputs, rivals, run, seeds, unrun
 from .loops import Loops, loops_key
+from .reports import Reports
 
 
 def register_the_rest(config: pytest.Config) -> None:
     """Register the hooks that run tests; take part in what the harness does, until the end."""
     loops = config.stash[loops_key] = Loops()
     config.pluginmanager.register(loops, "harness-loops")
-    for each in (run, bodies, unrun, rivals, forbidden, tracebacks, seeds):
+    for each in (run, bodies, unrun, rivals, forbidden):
         config.pluginmanager.register(each, each.__name__)
     shown = outputs.Outputs()
     config.pluginmanager.register(shown, "harness-outputs")
+    config.pluginmanager.register(Reports(loops, shown), "harness-reports")
     config.pluginmanager.register(run.RefuseFixtures(), "harness-refuse-fixtures")
     keeping = ExitStack()
     keeping.enter_context(kept())

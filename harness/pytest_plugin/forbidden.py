@@ -13,7 +13,7 @@ import os
 import sys
 from asyncio import events
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from types import FrameType
 from typing import Any, NamedTuple
@@ -146,12 +146,16 @@ def _is_forbidden(item: pytest.Item) -> bool:
     return mark.forbid_get_event_loop
 
 
+def _phase_of(item: pytest.Item) -> AbstractContextManager[None]:
+    return _forbidden() if _is_forbidden(item) else _ALLOWED
+
+
+_ALLOWED = nullcontext()
+
+
 @contextmanager
-def _phase_of(item: pytest.Item) -> Iterator[None]:
+def _forbidden() -> Iterator[None]:
     __tracebackhide__ = True
-    if not _is_forbidden(item):
-        yield
-        return
     with _forbidding() as calls:
         try:
             yield

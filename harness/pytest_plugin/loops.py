@@ -134,16 +134,12 @@ class Loops:
 
     # What an error says
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        if call.excinfo is not None:
-            for error in all_in(call.excinfo.value):
-                note = self._note(error, item)
-                if note is not None:
-                    add_note(error, note)
-        return (yield)
+    def add_notes(self, raised: BaseException, item: pytest.Item) -> None:
+        """Note on what ``item`` has raised whose event loop it is about, if it is about one."""
+        for error in all_in(raised):
+            note = self._note(error, item)
+            if note is not None:
+                add_note(error, note)
 
     def _note(self, error: BaseException, item: pytest.Item) -> str | None:
         if not isinstance(error, (RuntimeError, ValueError)):

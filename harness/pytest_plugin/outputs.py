@@ -28,15 +28,9 @@ class Outputs:
         self._before = {each: each.count for each in self._before if each.is_open}
         return (yield)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
-        if report.failed:
-            for output, before in self._before.items():
-                self._show(report, output, before)
-        return report
-
-    def _show(self, report: pytest.TestReport, output: Output, before: int) -> None:
-        lines = output.shown(before, SHOWN)
-        if lines:
-            report.sections.append((f"output of process {output.name!r}", "\n".join(lines)))
+    def show(self, report: pytest.TestReport) -> None:
+        """Add to ``report`` what they have written."""
+        for output, before in self._before.items():
+            lines = output.shown(before, SHOWN)
+            if lines:
+                report.sections.append((f"output of process {output.name!r}", "\n".join(lines)))

@@ -6,7 +6,6 @@ same in whatever order, process and selection the test is run, and on every back
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -92,14 +91,9 @@ def _is_seeded(run: Run) -> bool:
     return run.seeded or any(definition in _seeded for definition in fixtures_of(run.item))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def say_seed(report: pytest.TestReport, item: pytest.Item) -> None:
     """Say how the random choices of a test that has failed are made again."""
-    report = yield
     run = current_run(item.config)
-    if report.failed and run is not None and _is_seeded(run):
+    if run is not None and _is_seeded(run):
         seed = item.config.stash[settings_key].seed
         report.sections.append((TITLE, f"replay with --harness-seed={seed}"))
-    return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 
 import pytest
 
@@ -22,28 +22,31 @@ OUTCOMES = ("passed", "failed", "skipped", "xfailed")
 Cell = tuple[str, str, str]
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    cell = cell_of(item)
-    if cell is not None:
-        setattr(report, CELL, cell)
-        run = current_run(item.config)
-        if call.excinfo is not None and run is not None:
-            setattr(report, OF_OTHERS, not run.is_of_the_test(call.excinfo.value))
-    return report
+_cell_key = pytest.StashKey[Cell]()
 
 
-def cell_of(item: pytest.Item) -> Cell | None:
+def say_cell(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Say in ``report`` which cell of the matrix it is of, if of any."""
+    settings = item.config.stash[settings_key]
+    if marker_of_run(item, settings) is None:
+        return
+    cell = item.stash.get(_cell_key, None) or cell_of(item, settings)
+    if cell is None:
+        return
+    item.stash[_cell_key] = cell
+    setattr(report, CELL, cell)
+    run = current_run(item.config)
+    if call.excinfo is not None and run is not None:
+        setattr(report, OF_OTHERS, not run.is_of_the_test(call.excinfo.value))
+
+
+def cell_of(item: pytest.Item, settings: Settings) -> Cell | None:
     """Backend, transport and the test's name without its backend; ``None`` if it is no cell."""
     parameters = {
         **getattr(item, "funcargs", {}),
         **getattr(getattr(item, "callspec", None), "params", {}),
     }
-    settings = item.config.stash[settings_key]
-    if "anyio_backend" not in parameters or marker_of_run(item, settings) is None:
+    if "anyio_backend" not in parameters:
         return None
     backend = settings.backend_of(parameters["anyio_backend"]).name
     transport = parameters.get("transport", NO_TRANSPORT)

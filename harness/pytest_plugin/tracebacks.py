@@ -22,10 +22,10 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
+def made_of_users_code(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Around the making of the report of a phase that has failed, or was skipped."""
     run = current_run(item.config)
     excinfo = call.excinfo
     if excinfo is None or run is None or not run.by_harness or item.config.getoption("fulltrace"):

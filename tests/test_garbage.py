@@ -1,0 +1,86 @@
+"""The end of very many connections, and the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from harness import DidNotStop, open_harness
+from harness.core import MANY
+from harness.garbage import fewer_collections
+
+
+@pytest.fixture
+def threshold():
+    before = gc.get_threshold()
+    gc.set_threshold(7, 3, 2)
+    yield (7, 3, 2)
+    gc.set_threshold(*before)
+
+
+async def linger(stream):
+    async with stream:
+        async for _ in stream:
+            pass
+
+
+def test_young_garbage_is_collected(threshold):
+    collected = []
+    with fewer_collections():
+        gc.callbacks.append(lambda phase, info: collected.append(info["generation"]))
+        kept = [[] for _ in range(100_000)]
+        gc.callbacks.pop()
+    assert kept
+    assert set(collected) <= {0, 1}
+    assert 0 in collected
+    assert gc.get_threshold() == threshold
+
+
+def test_what_is_off_stays_off():
+    before = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        with fewer_collections():
+            assert gc.get_threshold()[0] == 0
+        assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("connections", [MANY - 1, MANY])
+async def test_what_the_project_has_set_is_so_afterwards(anyio_backend, threshold, connections):
+    meanwhile = []
+
+    async def handle(stream):
+        try:
+            await linger(stream)
+        finally:
+            meanwhile.append(gc.get_threshold())
+
+    async with open_harness(transport="memory") as harness:
+        server = await harness.serve(handle)
+        for _ in range(connections):
+            await server.connect()
+        await server.wait_connections(connections)
+    assert gc.get_threshold() == threshold
+    assert len(meanwhile) == connections
+    assert (set(meanwhile) == {threshold}) is (connections < MANY)
+
+
+async def test_also_if_a_handler_does_not_stop(anyio_backend, threshold):
+    from anyio import CancelScope, sleep_forever
+
+    async def stay(stream):
+        with CancelScope(shield=True):
+            await sleep_forever()
+
+    with pytest.raises(DidNotStop):
+        async with open_harness(transport="memory", cancel_timeout=0, grace=0) as harness:
+            server = await harness.serve(linger)
+            stubborn = await harness.serve(stay)
+            for _ in range(MANY):
+                await server.connect()
+            await stubborn.connect()
+            await stubborn.wait_connections(1)
+    assert gc.get_threshold() == threshold
