@@ -2,7 +2,8 @@
 
 On trio the scheduler itself tells when its run queue is empty and no I/O is ready
 (``trio.testing.wait_all_tasks_blocked``). asyncio has no such event, so there the loop is turned,
-one ``sleep(0)`` at a time, until :data:`QUIET_TURNS` turns in a row have found every task blocked.
+one ``sleep(0)`` at a time, until :data:`QUIET_TURNS` turns in a row have found every task blocked,
+or one has left nothing to run.
 Each turn polls the selector without blocking, so bytes on their way between two sockets of this
 process count as work: the turn that finds them makes some task runnable, and the count starts
 again.
@@ -22,7 +23,8 @@ from anyio import CancelScope
 from .backends import current_library
 
 #: Turns without a runnable task that count as settled. One finds bytes that were sent before it,
-#: one the protocol callbacks that those cause, one the tasks that the callbacks wake.
+#: one the protocol callbacks that those cause, one the tasks that the callbacks wake. Where a loop
+#: says what it has to run, one turn that leaves nothing of all that is enough.
 QUIET_TURNS = 3
 
 
@@ -66,7 +68,7 @@ async def _settle_asyncio(turns: int | None) -> bool:
             turned += 1
             quiet += 1
             if not ready:
-                continue
+                return True
             for task in asyncio.all_tasks():
                 if not is_blocked(task) and task not in _settling:
                     quiet = 0

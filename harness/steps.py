@@ -103,6 +103,7 @@ class FixtureTask:
         self.name = name
         self._test = test
         self._generator = generator
+        self._code = getattr(generator, "ag_code", None)  # another kind of generator may have none
         self._watch = watch
         self._ready = Event()
         self._resume = Event()
@@ -192,7 +193,7 @@ class FixtureTask:
             lines = [f"the fixture {self.name!r} has ended before this test"]
         else:
             lines = [f"the fixture {self.name!r} has lost a task before this test"]
-        code = getattr(self._generator, "ag_code", None)
+        code = self._code
         if code is not None:
             place = Place(code.co_filename, code.co_firstlineno, self.name)
             lines.append(f"  the fixture: {place.position}")
@@ -256,6 +257,7 @@ class FixtureTask:
             del failure, error
         finally:
             del _fixture_tasks[task_id]
+            del self._generator  # its loop would else have to close it once more at its own end
             self._ready.set()
             self._over.set()
 

@@ -77,15 +77,16 @@ class Supervisor:
         self._host_id = get_current_task().id
         try:
             async with create_task_group() as services:
-                self.services: TaskGroup = SupervisedTaskGroup(self, services)
+                self.services = SupervisedTaskGroup(self, services)
                 async with create_task_group() as children:
-                    self.children: TaskGroup = SupervisedTaskGroup(self, children)
+                    self.children = SupervisedTaskGroup(self, children)
                     ready.set()
                     await self._closing.wait()
-                    children.cancel_scope.cancel()
+                    self.children.cancel_if_used()
                 # The test may have cancelled its own group; the services live on.
-                await self._closing.wait()
-                services.cancel_scope.cancel()
+                if not self._closing.is_set():
+                    await self._closing.wait()
+                self.services.cancel_if_used()
         except get_cancelled_exc_class():
             raise  # the event loop itself is ending
         except Exception as exc:
@@ -121,7 +122,7 @@ class Supervisor:
     def cancel_children(self) -> None:
         """The end has begun: cancel the background tasks."""
         self._ending = True
-        self.children.cancel_scope.cancel()
+        self.children.cancel_if_used()
 
     async def aclose(self, *, timeout: float) -> None:
         """Cancel what is left and wait for it.
@@ -241,7 +242,13 @@ class SupervisedTaskGroup(TaskGroup):
     def __init__(self, supervisor: Supervisor, group: TaskGroup) -> None:
         self._supervisor = supervisor
         self._group = group
+        self._is_used = False
         self.cancel_scope: CancelScope = group.cancel_scope
+
+    def cancel_if_used(self) -> None:
+        """Cancel what was started, if anything was: to cancel a scope costs two turns of a loop."""
+        if self._is_used:
+            self.cancel_scope.cancel()
 
     def create_task(
         self,
@@ -250,6 +257,7 @@ class SupervisedTaskGroup(TaskGroup):
         name: object = None,
         context: Context | None = None,
     ) -> Any:
+        self._is_used = True
         label = str(name) if name is not None else getattr(coro, "__qualname__", repr(coro))
         holder: list[Any] = []
         handle = self._group.create_task(
@@ -268,6 +276,7 @@ class SupervisedTaskGroup(TaskGroup):
         return_handle: Literal[False, True] = False,
     ) -> Any:
         __tracebackhide__ = True
+        self._is_used = True
         label = str(name) if name is not None else getattr(func, "__qualname__", repr(func))
         early: list[tuple[BaseException, TracebackType | None]] = []
         silent: list[bool] = []  # it has ended without a word

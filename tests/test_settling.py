@@ -284,7 +284,9 @@ async def test_on_asyncio_it_turns_the_loop_and_never_pauses(anyio_backend, monk
 
     monkeypatch.setattr(asyncio, "sleep", recorded)
     await settle()
-    assert delays == [0] * QUIET_TURNS
+    # Its loop says that it has nothing to run; uvloop does not.
+    turns = 1 if hasattr(asyncio.get_running_loop(), "_ready") else QUIET_TURNS
+    assert delays == [0] * turns
 
 
 class Waitable:

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from anyio import (
     BrokenResourceError,
+    BusyResourceError,
     ClosedResourceError,
     EndOfStream,
-    Event,
     ResourceGuard,
     create_task_group,
 )
@@ -25,6 +25,7 @@ from anyio.abc import ByteStream, Listener, SocketAttribute, TaskGroup
 from anyio.lowlevel import checkpoint
 
 from .kernel import ListeningSocket, Socket
+from .parking import parked
 
 
 class Readable(Protocol):
@@ -44,10 +45,9 @@ async def until_readable(socket: Readable) -> None:
     if socket.readable:
         await checkpoint()
     while not socket.readable:
-        event = Event()
-        socket.on_readable = event.set
+        socket.on_readable, woken = parked()
         try:
-            await event.wait()
+            await woken
         finally:
             socket.on_readable = None
 
@@ -62,15 +62,18 @@ class MemoryStream(ByteStream):
     def __init__(self, socket: Socket, *, chunking: random.Random | None = None) -> None:
         self._socket = socket
         self._chunking = chunking
-        self._receive_guard = ResourceGuard("reading from")
-        self._send_guard = ResourceGuard("writing to")
+        self._receiving = self._sending = False
         self._raw_sockets: tuple[stdlib_socket.socket, stdlib_socket.socket] | None = None
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         if max_bytes < 1:
             raise ValueError(f"max_bytes must be a positive integer, not {max_bytes!r}")
+        # Flags, and not AnyIO's ResourceGuard: a round trip would enter and leave four of those.
+        if self._receiving:
+            raise BusyResourceError("reading from")
         socket = self._socket
-        with self._receive_guard:
+        self._receiving = True
+        try:
             await until_readable(socket)
             if socket.closed:
                 raise ClosedResourceError
@@ -80,13 +83,18 @@ class MemoryStream(ByteStream):
                 data = socket.recv(max_bytes)
             except OSError as exc:
                 raise BrokenResourceError from exc
+        finally:
+            self._receiving = False
         if not data:
             raise EndOfStream
         return data
 
     async def send(self, item: bytes) -> None:
+        if self._sending:
+            raise BusyResourceError("writing to")
         socket = self._socket
-        with self._send_guard:
+        self._sending = True
+        try:
             view = memoryview(item).cast("B")
             if socket.writable or not view:
                 await checkpoint()
@@ -96,10 +104,9 @@ class MemoryStream(ByteStream):
                 return
             while True:
                 while not socket.writable:
-                    event = Event()
-                    socket.on_writable = event.set
+                    socket.on_writable, woken = parked()
                     try:
-                        await event.wait()
+                        await woken
                     finally:
                         socket.on_writable = None
                 if socket.closed:
@@ -110,13 +117,20 @@ class MemoryStream(ByteStream):
                     raise BrokenResourceError from exc
                 if not view:
                     return
+        finally:
+            self._sending = False
 
     async def send_eof(self) -> None:
-        with self._send_guard:
+        if self._sending:
+            raise BusyResourceError("writing to")
+        self._sending = True
+        try:
             await checkpoint()
             if self._socket.closed:
                 raise ClosedResourceError
             self._socket.shutdown_write()
+        finally:
+            self._sending = False
 
     async def reset(self) -> None:
         """Close with RST: the peer reads what has arrived and then finds the stream broken."""
@@ -185,10 +199,9 @@ class MemoryListener(Listener[MemoryStream]):
                 try:
                     return MemoryStream(listening.accept(), chunking=self._chunking)
                 except BlockingIOError:
-                    event = Event()
-                    listening.on_acceptable = event.set
+                    listening.on_acceptable, woken = parked()
                     try:
-                        await event.wait()
+                        await woken
                     finally:
                         listening.on_acceptable = None
 

@@ -1,0 +1,28 @@
+"""Waiting to be woken by a socket of the simulated network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from anyio import Event
+
+
+def parked() -> tuple[Callable[[], object], Awaitable[object]]:
+    """What wakes this task, any number of times, and what it shall await at once.
+
+    An ``Event`` of AnyIO's, in short. On asyncio that is a future below an event of asyncio's below
+    one of AnyIO's, and a fifth of what a small round trip takes; so there it is the future.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None or asyncio.current_task(loop) is None:  # trio may be the loop's guest
+        event = Event()
+        return event.set, event.wait()
+    future: asyncio.Future[None] = loop.create_future()
+    return partial(_wake, future), future
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
