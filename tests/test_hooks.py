@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.hooks import Hook, kept
+from harness.hooks import Hook, Hooks, kept
 
 
 class Other:
@@ -105,3 +105,48 @@ def test_an_object_is_not_kept(nothing_kept):
         assert heard(other) == ["replaced"]
         hook.leave("first")
         assert vars(other) == {}
+
+
+class Another:
+    """A second class of somebody else's."""
+
+    def called(self, heard):
+        heard.append("called")
+
+
+@pytest.fixture
+def hooks(nothing_kept):
+    originals = vars(Other)["called"], vars(Another)["called"]
+    yield Hooks(Hook(Other, "called", wrap), Hook(Another, "called", wrap))
+    Other.called, Another.called = originals
+
+
+def test_several_have_the_same_listeners(hooks):
+    originals = Other.called, Another.called
+    hooks.listen("first")
+    hooks.listen("second")
+    hooks.listen("first")
+    assert hooks.listeners == ("first", "second")
+    for each in Other(), Another():
+        assert heard(each) == ["first", "second", "called"]
+    hooks.leave("first")
+    for each in Other(), Another():
+        assert heard(each) == ["second", "called"]
+    hooks.leave("second")
+    hooks.leave("second")
+    assert (Other.called, Another.called) == originals
+
+
+def test_one_of_several_is_replaced_meanwhile(hooks):
+    with kept():
+        hooks.listen("first")
+        hooks.leave("first")
+        kept_one = Other.called
+        Another.called = lambda self, heard: heard.append("another's")
+        hooks.listen("second")
+        assert Other.called is kept_one
+        assert heard(Other()) == ["second", "called"]
+        assert heard(Another()) == ["second", "another's"]
+        hooks.leave("second")
+    assert heard(Other()) == ["called"]
+    assert heard(Another()) == ["another's"]

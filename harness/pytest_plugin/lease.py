@@ -116,23 +116,8 @@ class Lease:
         return CaughtCallback(function, self._catch) if token is self._key else function
 
     def is_quiet(self) -> bool:
-        """Whether the event loop, which stands still, has nothing to run; in doubt it has.
-
-        uvloop does not tell what it has, so its loop is turned, as :func:`~..settling.settle` does.
-        """
-        if self._key is None:
-            return False
-        if self.loop is None:
-            return _trio_is_quiet()
-        ready = getattr(self.loop, "_ready", None)
-        if ready is not None and not hasattr(self.loop, "_virtual"):
-            return not ready
-        if not is_uvloops(self.loop):
-            return False
-        over = self.loop.create_future()
-        _turn(self.loop, QUIET_TURNS, over)
-        self.loop.run_until_complete(over)
-        return all(map(is_blocked, asyncio.all_tasks(self.loop)))
+        """Whether the event loop, which stands still, has nothing to run; in doubt it has."""
+        return self._key is not None and has_nothing_to_run(self.loop)
 
     def take_pending(self) -> list[Crash]:
         """The crashes of the event loop that no step was there to hear; they are the caller's."""
@@ -217,7 +202,29 @@ def _trios_callbacks() -> Hook[Lease]:
     return Hook(trio.lowlevel.TrioToken, "run_sync_soon", wrap)
 
 
-def _trio_is_quiet() -> bool:
+def has_nothing_to_run(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether that is so of an event loop that AnyIO's runner has, and that stands still.
+
+    uvloop does not tell what it has, so its loop is turned, as :func:`~..settling.settle` does.
+
+    :param loop: asyncio's; ``None`` for trio's
+    """
+    if loop is None:
+        return _trio_has_nothing_to_run()
+    if hasattr(loop, "_virtual"):
+        return False
+    ready = getattr(loop, "_ready", None)  # asyncio/base_events.py, `_run_once`
+    if ready is not None:
+        return not ready
+    if not is_uvloops(loop):
+        return False
+    over = loop.create_future()
+    _turn(loop, QUIET_TURNS, over)
+    loop.run_until_complete(over)
+    return all(map(is_blocked, asyncio.all_tasks(loop)))
+
+
+def _trio_has_nothing_to_run() -> bool:
     import trio
 
     try:

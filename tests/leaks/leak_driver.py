@@ -5,14 +5,16 @@ The body runs in the task that looks afterwards, as under pytest.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
+from anyio._core._eventloop import get_async_backend
 
 from harness.backends import BUILT_IN
 from harness.leaks import Leak, LeakCheck
+from harness.pytest_plugin.lease import has_nothing_to_run
 
 Body = Callable[[], Awaitable[object]]
 
@@ -28,21 +30,30 @@ def leaks_of(
 ) -> list[Leak]:
     """What ``body`` leaves behind.
 
+    And what is seen from outside of the event loop, where pytest's plugin looks first, is compared:
+    if that is nothing, there must be nothing inside.
+
     :param before: a wider-scoped fixture, set up first
     :param after: cleans up behind ``body`` in the event loop, once it has been looked at
     :param find: arguments of `LeakCheck.find`
     """
     check = check or LeakCheck()
     leaks: list[Leak] = []
+    found: list[Leak] = []
+    loops: list[asyncio.AbstractEventLoop] = []
 
-    async def main() -> None:
+    async def run_body() -> None:
         check.entered_loop()
+        loops.extend(filter(None, [asyncio._get_running_loop()]))
         if before is not None:
             with check.exempt():
                 await before()
         check.entered_loop()
         await body()
-        leaks.extend(await check.find(**find))
+
+    async def look() -> None:
+        found.extend(await check.find(**find))
+        leaks.extend(found)
         if after is not None:
             result = after()
             if inspect.isawaitable(result):
@@ -51,9 +62,16 @@ def leaks_of(
     of_backend = BUILT_IN[backend]
     check.start()
     try:
-        anyio.run(main, backend=of_backend.library, backend_options=dict(of_backend.options))
+        # Not `get_runner`, of whose runners there is one: a check may run inside of a check.
+        library = get_async_backend(of_backend.library)
+        with library.create_test_runner(dict(of_backend.options)) as runner:
+            runner.run_fixture(run_body, {})
+            loop = loops[0] if loops else None
+            looks_clean = has_nothing_to_run(loop) and check.nothing_left(loop)
+            runner.run_fixture(look, {})
     finally:
         leaks.extend(check.stop())
+    assert not (looks_clean and found), f"from outside, nothing was seen of {found}"
     return leaks
 
 

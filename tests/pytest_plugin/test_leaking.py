@@ -87,6 +87,76 @@ def test_a_leak_is_the_error_of_its_own_test(
     )
 
 
+def test_a_clean_test_is_not_looked_at_in_its_event_loop(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    from harness.leaks import LeakCheck
+
+    find, entered = LeakCheck.find, []
+
+    async def recorded(check, **arguments):
+        entered.append(find)
+        return await find(check, **arguments)
+
+    LeakCheck.find = recorded
+
+    async def echo(stream):
+        async with stream:
+            async for data in stream:
+                await stream.send(data)
+
+    async def test_clean(harness):
+        server = await harness.serve(echo)
+        async with await server.connect() as client:
+            await client.send(b"x")
+            assert await client.receive() == b"x"
+
+    async def test_also_clean(harness): ...
+
+    async def test_not_clean(harness):
+        listen()
+
+    def test_entered():
+        assert len(entered) == EXPECTED
+    """
+    )
+    find = pytester.path / "test_it.py"
+    text = find.read_text()
+    find.write_text(text.replace("EXPECTED", "1"))
+    run(run_pytest, backend, "-p", "no:randomly").assert_outcomes(passed=4, errors=1)
+    find.write_text(text.replace("EXPECTED", "0"))
+    only = run(run_pytest, backend, "-p", "no:randomly", "-k", "not not_clean")
+    only.assert_outcomes(passed=3, deselected=1)
+
+
+def test_what_is_still_to_run_is_waited_for(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """After the last fixture, two turns from now, a task is made."""
+    pytester.makepyfile(
+        test_it=LEAKS
+        + """
+    @pytest.fixture
+    async def late(anyio_backend):
+        yield
+        if anyio_backend == "trio":
+            import trio
+            soon = trio.lowlevel.current_trio_token().run_sync_soon
+        else:
+            soon = asyncio.get_running_loop().call_soon
+        soon(soon, spawn, anyio.sleep_forever)
+
+    async def test_late(late, harness): ...
+    """
+    )
+    result = run(run_pytest, backend)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["leaked task, made at test_it.py:*"])
+
+
 def test_it_can_be_a_warning_or_nothing_or_allowed(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:
