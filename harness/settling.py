@@ -3,7 +3,7 @@
 On trio the scheduler itself tells when its run queue is empty and no I/O is ready
 (``trio.testing.wait_all_tasks_blocked``). asyncio has no such event, so there the loop is turned,
 one ``sleep(0)`` at a time, until :data:`QUIET_TURNS` turns in a row have found every task blocked,
-or one has left nothing to run.
+or :data:`EMPTY_TURNS` nothing to run.
 Each turn polls the selector without blocking, so bytes on their way between two sockets of this
 process count as work: the turn that finds them makes some task runnable, and the count starts
 again.
@@ -23,9 +23,12 @@ from anyio import CancelScope
 from .backends import current_library
 
 #: Turns without a runnable task that count as settled. One finds bytes that were sent before it,
-#: one the protocol callbacks that those cause, one the tasks that the callbacks wake. Where a loop
-#: says what it has to run, one turn that leaves nothing of all that is enough.
+#: one the protocol callbacks that those cause, one the tasks that the callbacks wake.
 QUIET_TURNS = 3
+
+#: Turns that count as settled where a loop shows what it has to run, and had nothing. In the first
+#: a task may have run before this one, and begun to wait for a socket: the second one polls that.
+EMPTY_TURNS = 2
 
 
 async def settle(*, turns: int | None = None) -> bool:
@@ -60,15 +63,18 @@ async def _settle_asyncio(turns: int | None) -> bool:
         # asyncio's own loop says what is to run, all blocked tasks aside (asyncio/base_events.py,
         # `_run_once`); uvloop's does not.
         ready = getattr(asyncio.get_running_loop(), "_ready", True)
-        quiet = turned = 0
+        quiet = empty = turned = 0
         while quiet < QUIET_TURNS:
             if turned == turns:
                 return False
             await asyncio.sleep(0)
             turned += 1
             quiet += 1
-            if not ready:
+            empty = 0 if ready else empty + 1
+            if empty == EMPTY_TURNS:
                 return True
+            if empty:
+                continue
             for task in asyncio.all_tasks():
                 if not is_blocked(task) and task not in _settling:
                     quiet = 0

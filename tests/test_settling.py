@@ -8,8 +8,9 @@ import socket
 import anyio
 import pytest
 from anyio import CancelScope, Event, create_memory_object_stream, create_task_group
+from anyio.abc import SocketAttribute
 
-from harness.settling import QUIET_TURNS, settle
+from harness.settling import EMPTY_TURNS, QUIET_TURNS, settle
 
 pytestmark = pytest.mark.harness()
 
@@ -273,6 +274,48 @@ async def cancel(scope):
     scope.cancel()
 
 
+async def test_what_has_only_just_begun_to_wait_for_a_socket(anyio_backend):
+    """In the very turn in which it is asked whether anything is to be done."""
+    arrived = []
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        right.send(b"here before")
+
+        async def receive():
+            await anyio.wait_readable(left)
+            arrived.append(left.recv(100))
+
+        async with create_task_group() as task_group:
+            task_group.start_soon(receive)
+            await settle()
+            assert arrived == [b"here before"]
+
+
+async def test_connecting_and_the_first_message(anyio_backend):
+    arrived = []
+
+    async def handle(stream):
+        async with stream:
+            async for data in stream:
+                arrived.append(data)
+
+    async def client(port):
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(b"hello")
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(SocketAttribute.local_port)
+        async with create_task_group() as task_group:
+            task_group.start_soon(listener.serve, handle)
+            task_group.start_soon(client, port)
+            await settle()
+            assert arrived == [b"hello"]
+            task_group.cancel_scope.cancel()
+
+
 @pytest.mark.harness(backends=["asyncio", "uvloop"])
 async def test_on_asyncio_it_turns_the_loop_and_never_pauses(anyio_backend, monkeypatch):
     delays = []
@@ -285,7 +328,7 @@ async def test_on_asyncio_it_turns_the_loop_and_never_pauses(anyio_backend, monk
     monkeypatch.setattr(asyncio, "sleep", recorded)
     await settle()
     # Its loop says that it has nothing to run; uvloop does not.
-    turns = 1 if hasattr(asyncio.get_running_loop(), "_ready") else QUIET_TURNS
+    turns = EMPTY_TURNS if hasattr(asyncio.get_running_loop(), "_ready") else QUIET_TURNS
     assert delays == [0] * turns
 
 

@@ -123,8 +123,10 @@ class Descriptors(Kind):
         except OSError:
             return
         is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
-        known = self._before.get(fd) == identity or self._place_of(fd, identity)[0] is not None
-        if known and not is_file:
+        before, _, was_made = self._place_of(fd, identity)
+        # Only sockets have an identity that no other one has: an event loop's have no place.
+        was_known = was_made and (before is not None or stat.S_ISSOCK(identity[2]))
+        if (was_known or self._before.get(fd) == identity) and not is_file:
             return  # another object for the same descriptor: socket(fileno=...)
         if place is NOBODYS:
             place, whose = None, OUTLIVES_THE_TEST
