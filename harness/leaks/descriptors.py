@@ -123,9 +123,10 @@ class Descriptors(Kind):
         except OSError:
             return
         is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
-        before, _, was_made = self._place_of(fd, identity)
-        # Only sockets have an identity that no other one has: an event loop's have no place.
-        was_known = was_made and (before is not None or stat.S_ISSOCK(identity[2]))
+        before, by_whom, was_made = self._place_of(fd, identity)
+        # An event loop's own is nobody's. Only a socket's identity is no other's ever again.
+        of_loop = was_made and by_whom is None and stat.S_ISSOCK(identity[2])
+        was_known = before is not None or of_loop
         if (was_known or self._before.get(fd) == identity) and not is_file:
             return  # another object for the same descriptor: socket(fileno=...)
         if place is NOBODYS:
