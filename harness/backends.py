@@ -90,12 +90,10 @@ def current_library() -> str:
     Raises :exc:`RuntimeError` outside an event loop. Importing this, or calling it under asyncio,
     does not import trio.
     """
-    if "trio" in sys.modules and _in_trio_task():
+    if _in_trio_task():
         return "trio"
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError("no event loop of asyncio or trio is running in this thread") from None
+    if asyncio._get_running_loop() is None:
+        raise RuntimeError("no event loop of asyncio or trio is running in this thread")
     return "asyncio"
 
 
@@ -104,12 +102,11 @@ def current_loop() -> object:
 
     Raises :exc:`RuntimeError` outside an event loop.
     """
-    with_trio = "trio" in sys.modules
-    if not (with_trio and _in_trio_task()):
+    if not _in_trio_task():
         try:
             return asyncio.get_running_loop()
         except RuntimeError:
-            if not with_trio:
+            if "trio" not in sys.modules:
                 raise
     import trio
 
@@ -172,10 +169,9 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def _in_trio_task() -> bool:
-    import trio
-
+    trio: Any = sys.modules.get("trio")
     # in_trio_run() would also be true in an asyncio loop that runs beside a suspended guest run.
-    return trio.lowlevel.in_trio_task()
+    return trio is not None and bool(trio.lowlevel.in_trio_task())
 
 
 def _importable(module: str) -> bool:

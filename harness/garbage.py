@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: How much larger than usual the heaps of young objects may grow meanwhile.
 LARGER = 50
 
-#: Collections of the younger ones before all there is is looked through: never.
-NEVER = 2**31 - 1
+#: The most that a threshold can be; of the last one, it means never.
+MOST = 2**31 - 1
+
+_lock = threading.Lock()
+#: how many blocks there are at this moment, in whatever thread
+_blocks = 0
+_before = _meanwhile = (0, 0, 0)
 
 
 @contextmanager
@@ -21,11 +27,21 @@ def fewer_collections() -> Iterator[None]:
     frames at once that CPython looks through all there is, more than once (Modules/gcmodule.c,
     ``gc_collect_generations``: whenever a quarter of it is new). Nothing of that is garbage, and to
     look took more than half of the time.
+
+    Blocks may overlap in any order. What somebody else sets meanwhile stays.
     """
-    before = gc.get_threshold()
-    if before[0]:  # else there are no collections
-        gc.set_threshold(before[0] * LARGER, before[1], NEVER)
+    global _blocks, _before, _meanwhile
+    with _lock:
+        _blocks += 1
+        if _blocks == 1:
+            _before = gc.get_threshold()
+            if _before[0]:  # else there are no collections
+                gc.set_threshold(min(_before[0] * LARGER, MOST), _before[1], MOST)
+            _meanwhile = gc.get_threshold()
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _lock:
+            _blocks -= 1
+            if not _blocks and gc.get_threshold() == _meanwhile:
+                gc.set_threshold(*_before)

@@ -425,10 +425,7 @@ class Server(Reachable):
             if connection.operations == census.at_work(task_id)
         ]
 
-    def _cancel(self, connections: Sequence[Connection]) -> None:
-        if connections and len(connections) == len(self._live):
-            self._site.cancel()  # AnyIO writes a reason for each scope that is cancelled
-            return
+    def _cancel(self, connections: Iterable[Connection]) -> None:
         for connection in connections:
             self._live[connection].cancel()
 

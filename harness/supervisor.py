@@ -82,11 +82,11 @@ class Supervisor:
                     self.children = SupervisedTaskGroup(self, children)
                     ready.set()
                     await self._closing.wait()
-                    self.children.cancel_if_used()
+                    self.children.end()
                 # The test may have cancelled its own group; the services live on.
                 if not self._closing.is_set():
                     await self._closing.wait()
-                self.services.cancel_if_used()
+                self.services.end()
         except get_cancelled_exc_class():
             raise  # the event loop itself is ending
         except Exception as exc:
@@ -122,7 +122,7 @@ class Supervisor:
     def cancel_children(self) -> None:
         """The end has begun: cancel the background tasks."""
         self._ending = True
-        self.children.cancel_if_used()
+        self.children.end()
 
     async def aclose(self, *, timeout: float) -> None:
         """Cancel what is left and wait for it.
@@ -242,13 +242,22 @@ class SupervisedTaskGroup(TaskGroup):
     def __init__(self, supervisor: Supervisor, group: TaskGroup) -> None:
         self._supervisor = supervisor
         self._group = group
-        self._is_used = False
+        self._is_used = self._is_over = False
         self.cancel_scope: CancelScope = group.cancel_scope
 
-    def cancel_if_used(self) -> None:
-        """Cancel what was started, if anything was: to cancel a scope costs two turns of a loop."""
+    def end(self) -> None:
+        """Cancel what was started, and start nothing any more.
+
+        If nothing was, there is nothing to cancel: that costs two turns of the event loop.
+        """
+        self._is_over = True
         if self._is_used:
             self.cancel_scope.cancel()
+
+    def _check_active(self) -> None:
+        if self._is_over and not self._is_used:  # else its own group says so
+            raise RuntimeError("This task group is not active; no new tasks can be started.")
+        self._is_used = True
 
     def create_task(
         self,
@@ -257,14 +266,18 @@ class SupervisedTaskGroup(TaskGroup):
         name: object = None,
         context: Context | None = None,
     ) -> Any:
-        self._is_used = True
         label = str(name) if name is not None else getattr(coro, "__qualname__", repr(coro))
         holder: list[Any] = []
-        handle = self._group.create_task(
-            self._supervise(coro, label, holder, self._supervisor.lasting),
-            name=label,
-            context=context,
-        )
+        try:
+            self._check_active()
+            handle = self._group.create_task(
+                self._supervise(coro, label, holder, self._supervisor.lasting),
+                name=label,
+                context=context,
+            )
+        except RuntimeError:
+            coro.close()  # which AnyIO would do, if it had been given that one
+            raise
         holder.append(handle)
         return handle
 
@@ -276,7 +289,7 @@ class SupervisedTaskGroup(TaskGroup):
         return_handle: Literal[False, True] = False,
     ) -> Any:
         __tracebackhide__ = True
-        self._is_used = True
+        self._check_active()
         label = str(name) if name is not None else getattr(func, "__qualname__", repr(func))
         early: list[tuple[BaseException, TracebackType | None]] = []
         silent: list[bool] = []  # it has ended without a word

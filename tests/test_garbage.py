@@ -48,6 +48,36 @@ def test_what_is_off_stays_off():
         gc.set_threshold(*before)
 
 
+@pytest.mark.parametrize("largest", [100_000_000, 2**31 - 1])
+def test_what_is_large_is_not_made_too_large(largest):
+    before = gc.get_threshold()
+    gc.set_threshold(largest, 10, 10)
+    try:
+        with fewer_collections():
+            assert gc.get_threshold()[0] >= largest
+        assert gc.get_threshold() == (largest, 10, 10)
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_blocks_that_overlap(threshold):
+    first, second = fewer_collections(), fewer_collections()
+    first.__enter__()
+    meanwhile = gc.get_threshold()
+    second.__enter__()
+    assert gc.get_threshold() == meanwhile
+    first.__exit__(None, None, None)
+    assert gc.get_threshold() == meanwhile
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == threshold
+
+
+def test_what_somebody_else_sets_meanwhile_stays(threshold):
+    with fewer_collections():
+        gc.set_threshold(5, 5, 5)
+    assert gc.get_threshold() == (5, 5, 5)
+
+
 @pytest.mark.parametrize("connections", [MANY - 1, MANY])
 async def test_what_the_project_has_set_is_so_afterwards(anyio_backend, threshold, connections):
     meanwhile = []

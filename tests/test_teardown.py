@@ -10,7 +10,7 @@ import pytest
 from anyio import CancelScope, EndOfStream, Event
 from anyio.abc import ByteStream
 
-from harness import DidNotStop, Harness, open_harness
+from harness import DidNotStop, Harness, Server, open_harness
 
 
 class EndlessServer:
@@ -337,3 +337,59 @@ async def test_a_handler_that_did_not_stop_is_named_with_its_line_and_the_reason
     assert "did not stop within 0.05 s of being cancelled (harness_cancel_timeout):\n" in message
     assert f"stubborn: {line}" in message
     assert why in message
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])  # trio shuffles what is to run
+async def test_idle_handlers_end_in_the_order_in_which_they_came(harness: Harness) -> None:
+    order: list[int] = []
+
+    async def handle(stream: ByteStream) -> None:
+        number = (await stream.receive())[0]
+        try:
+            await stream.receive()
+        finally:
+            order.append(number)
+
+    async with open_harness(transport=harness.transport) as inner:
+        server = await inner.serve(handle)
+        for number in range(20):
+            await (await server.connect()).send(bytes([number]))
+            await inner.settle()
+    assert order == list(range(20))
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_nothing_is_started_in_the_task_group_any_more(harness: Harness, used: bool) -> None:
+    """Not by a handler that has its grace either, whoever has used it before."""
+    refused: list[RuntimeError] = []
+
+    async def child() -> None:
+        raise AssertionError("it was started")
+
+    async def handle(stream: ByteStream) -> None:
+        await stream.receive()
+        await drained.wait()
+        for start in (group.start_soon, group.start):
+            with pytest.raises(RuntimeError, match="not active") as raised:
+                await anyio.lowlevel.checkpoint()
+                started = start(child)
+                if start == group.start:
+                    await started
+            refused.append(raised.value)
+
+    drained = Event()
+    async with open_harness(transport=harness.transport, grace=60) as inner:
+        group = inner.task_group
+        if used:
+            group.start_soon(anyio.lowlevel.checkpoint)
+        server = await inner.serve(handle)
+        await (await server.connect()).send(b"x")
+        await inner.settle()
+        harness.task_group.start_soon(set_when_stopped, server, drained)
+    assert len(refused) == 2
+
+
+async def set_when_stopped(server: Server, event: Event) -> None:
+    while "stopped" not in repr(server):
+        await anyio.lowlevel.checkpoint()
+    event.set()

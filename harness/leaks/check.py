@@ -167,6 +167,7 @@ class LeakCheck:
 
         :param loop: asyncio's event loop; ``None`` on trio
         """
+        self._warnings.begin()
         return all(kind.nothing_left(loop) for kind in self._kinds)
 
     async def find(

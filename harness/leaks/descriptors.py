@@ -101,9 +101,7 @@ class Descriptors(Kind):
     def entered_new_loop(self) -> None:
         """An event loop runs a part of the test for the first time: what it runs on is its own."""
         _hooks_of_backend().listen(self)
-        if _loop_is_heard_of():
-            return
-        for fd, identity in open_descriptors().items():
+        for fd, identity in open_descriptors(but=self._before).items():
             is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
             if self._place_of(fd, identity)[0] is None and not is_file:
                 self._before[fd] = identity
@@ -123,11 +121,8 @@ class Descriptors(Kind):
         except OSError:
             return
         is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
-        before, by_whom, was_made = self._place_of(fd, identity)
-        # An event loop's own is nobody's. Only a socket's identity is no other's ever again.
-        of_loop = was_made and by_whom is None and stat.S_ISSOCK(identity[2])
-        was_known = before is not None or of_loop
-        if (was_known or self._before.get(fd) == identity) and not is_file:
+        known = self._before.get(fd) == identity or self._place_of(fd, identity)[0] is not None
+        if known and not is_file:
             return  # another object for the same descriptor: socket(fileno=...)
         if place is NOBODYS:
             place, whose = None, OUTLIVES_THE_TEST
@@ -554,15 +549,6 @@ def _writer_del(original: Callable[..., Any], hook: Hook[Descriptors]) -> Callab
         original(writer)
 
     return __del__
-
-
-def _loop_is_heard_of() -> bool:
-    """Whether the event loop runs on nothing but what Python's own modules have made."""
-    if _EPOLL is None:
-        return False
-    return current_library() == "trio" or isinstance(
-        asyncio.get_running_loop(), asyncio.BaseEventLoop
-    )
 
 
 def _hooks_of_backend() -> Hooks[Descriptors]:

@@ -8,6 +8,8 @@ from functools import partial
 
 from anyio import Event
 
+from ..backends import current_library
+
 
 def parked() -> tuple[Callable[[], object], Awaitable[object]]:
     """What wakes this task, any number of times, and what it shall await at once.
@@ -15,11 +17,10 @@ def parked() -> tuple[Callable[[], object], Awaitable[object]]:
     An ``Event`` of AnyIO's, in short. On asyncio that is a future below an event of asyncio's below
     one of AnyIO's, and a fifth of what a small round trip takes; so there it is the future.
     """
-    loop = asyncio._get_running_loop()
-    if loop is None or asyncio.current_task(loop) is None:  # trio may be the loop's guest
+    if current_library() == "trio":
         event = Event()
         return event.set, event.wait()
-    future: asyncio.Future[None] = loop.create_future()
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     return partial(_wake, future), future
 
 

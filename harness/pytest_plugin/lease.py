@@ -13,6 +13,7 @@ import functools
 import gc
 import logging
 import warnings
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -213,15 +214,21 @@ def has_nothing_to_run(loop: asyncio.AbstractEventLoop | None) -> bool:
         return _trio_has_nothing_to_run()
     if hasattr(loop, "_virtual"):
         return False
-    ready = getattr(loop, "_ready", None)  # asyncio/base_events.py, `_run_once`
-    if ready is not None:
-        return not ready
+    if isinstance(loop, BaseSelectorEventLoop):
+        return _asyncio_has_nothing_to_run(loop)
     if not is_uvloops(loop):
         return False
     over = loop.create_future()
     _turn(loop, QUIET_TURNS, over)
     loop.run_until_complete(over)
     return all(map(is_blocked, asyncio.all_tasks(loop)))
+
+
+def _asyncio_has_nothing_to_run(loop: Any) -> bool:
+    """What its next turn would look at (asyncio/base_events.py, ``_run_once``)."""
+    timers = loop._scheduled
+    due = bool(timers) and timers[0]._when <= loop.time()
+    return not (loop._ready or due or loop._selector.select(0))
 
 
 def _trio_has_nothing_to_run() -> bool:

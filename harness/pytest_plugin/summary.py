@@ -33,7 +33,8 @@ def say_cell(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo
     cell = item.stash.get(_cell_key, None) or cell_of(item, settings)
     if cell is None:
         return
-    item.stash[_cell_key] = cell
+    if cell[1] != NO_TRANSPORT:  # else there may be one yet, if it is run again
+        item.stash[_cell_key] = cell
     setattr(report, CELL, cell)
     run = current_run(item.config)
     if call.excinfo is not None and run is not None:

@@ -88,3 +88,30 @@ def test_trio_as_the_guest_of_asyncio():
         return (await over).unwrap()
 
     assert asyncio.run(host()) == [b"sent"]
+
+
+def test_trio_inside_of_a_task_of_asyncio():
+    """A call that blocks, as long as it takes: asyncio's task is there, and is not what waits."""
+    import asyncio
+
+    import trio
+
+    async def main():
+        near, far = map(MemoryStream, Network().pair())
+        received = []
+
+        async def receive():
+            received.append(await near.receive())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+            await far.send(b"sent")
+        near.close()
+        far.close()
+        return received
+
+    async def host():
+        return trio.run(main)
+
+    assert asyncio.run(host()) == [b"sent"]

@@ -157,6 +157,72 @@ def test_what_is_still_to_run_is_waited_for(
     result.stdout.fnmatch_lines(["leaked task, made at test_it.py:*"])
 
 
+def test_what_a_socket_brings_after_the_last_step_is_of_that_test(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    """A fixture that is not async ends a connection, and the event loop is not run after it."""
+    if backend == "trio":
+        pytest.skip("asyncio's")
+    pytester.makepyfile(
+        test_it="""
+    import asyncio, pytest, socket
+
+    class Protocol(asyncio.Protocol):
+        def connection_lost(self, error):
+            raise ValueError("of the server")
+
+    @pytest.fixture(scope="module")
+    async def port(anyio_backend):
+        server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0)
+        yield server.sockets[0].getsockname()[1]
+        server.close()
+
+    @pytest.fixture
+    def client(port):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            yield client
+
+    @pytest.mark.harness
+    async def test_one(client, harness):
+        await harness.settle()
+
+    @pytest.mark.harness
+    async def test_two(port, harness):
+        await harness.settle()
+    """
+    )
+    result = run(run_pytest, backend, "-p", "no:randomly")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["ERROR test_it.py::test_one*ValueError: of the server"])
+
+
+def test_what_a_loop_of_the_projects_own_has_opened_in_c_is_its_own(
+    pytester: pytest.Pytester, run_pytest: RunPytest
+) -> None:
+    pytester.makeconftest(
+        """
+        import asyncio, ctypes, os, socket
+
+        class Loop(asyncio.SelectorEventLoop):
+            def __init__(self):
+                super().__init__()
+                self.pair = (ctypes.c_int * 2)()
+                ctypes.CDLL(None).socketpair(socket.AF_UNIX, socket.SOCK_STREAM, 0, self.pair)
+
+            def close(self):
+                if not self.is_closed():
+                    for descriptor in self.pair:
+                        os.close(descriptor)
+                super().close()
+
+        def pytest_harness_backends(config):
+            return {"own": ("asyncio", {"loop_factory": Loop})}
+        """
+    )
+    pytester.makepyfile(test_it="async def test_it(harness): ...")
+    run(run_pytest, "own").assert_outcomes(passed=1)
+
+
 def test_it_can_be_a_warning_or_nothing_or_allowed(
     pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
 ) -> None:

@@ -275,3 +275,42 @@ def _reports(lines: list[str]) -> dict[str, list[str]]:
         elif line.strip(" ^~"):
             report.append(line)
     return reports
+
+
+def test_other_plugins_see_the_report_as_it_is_shown(
+    pytester: pytest.Pytester, run_pytest: RunPytest, backend: str
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            if report.when == "call":
+                print(f"seen: {report.longrepr}")
+            return report
+        """
+    )
+    pytester.makepyfile(
+        test_it="""
+        import unittest
+
+        async def handle(stream):
+            await stream.receive()
+
+        async def test_not_raised(harness):
+            await harness.serve(handle, expect=ValueError, expect_required=True)
+
+        async def test_skipped(harness):
+            from harness import adapters
+            raise unittest.SkipTest("not here")
+        """
+    )
+    result = run_pytest(f"--harness-backends={backend}", "--harness-transports=memory", "-s")
+    result.assert_outcomes(failed=1, skipped=1)
+    seen = [line for line in result.outlines if "seen: " in line]
+    assert "seen: ('" in seen[1]
+    assert "test_it.py', " in seen[1]
+    assert "server.py" not in seen[0]
+    assert "a handler of <Server 'handle'" in seen[0]
