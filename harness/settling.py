@@ -15,6 +15,7 @@ module exists to avoid.
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from typing import Any
 
@@ -92,22 +93,9 @@ async def _settle_trio(turns: int | None) -> bool:
         await trio.testing.wait_all_tasks_blocked()
         return True
 
-    class CountTurns(trio.abc.Instrument):
-        """Cancels the wait when the scheduler has made so many passes."""
-
-        def __init__(self, turns: int) -> None:
-            self.left = turns
-
-        def after_io_wait(self, timeout: float) -> None:
-            self.left -= 1
-            if self.left <= 0:
-                # Not cancelled here: an instrument must not touch the scheduler it is called from.
-                token.run_sync_soon(scope.cancel, idempotent=False)
-
-    token = trio.lowlevel.current_trio_token()
-    counter = CountTurns(turns)
     settled = False
     with CancelScope() as scope:
+        counter = _instrument()(turns, scope)
         trio.lowlevel.add_instrument(counter)
         try:
             await trio.testing.wait_all_tasks_blocked()
@@ -115,6 +103,28 @@ async def _settle_trio(turns: int | None) -> bool:
         finally:
             trio.lowlevel.remove_instrument(counter)
     return settled
+
+
+@functools.cache
+def _instrument() -> Any:
+    """The class of trio's instrument; made once, when trio runs."""
+    import trio
+
+    class CountTurns(trio.abc.Instrument):
+        """Cancels the wait when the scheduler has made so many passes."""
+
+        def __init__(self, turns: int, scope: CancelScope) -> None:
+            self.left = turns
+            self.scope = scope
+            self.token = trio.lowlevel.current_trio_token()
+
+        def after_io_wait(self, timeout: float) -> None:
+            self.left -= 1
+            if self.left <= 0:
+                # Not cancelled here: an instrument must not touch the scheduler it is called from.
+                self.token.run_sync_soon(self.scope.cancel, idempotent=False)
+
+    return CountTurns
 
 
 def is_blocked(task: asyncio.Task[Any]) -> bool:
