@@ -133,10 +133,10 @@ def entered_by_harness() -> bool:
     """Whether it is the harness that has called AnyIO, or trio, that calls the caller's caller."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
+        module = frame.f_globals.get("__name__")
         top = _tops.get(module)
         if top is None:
-            top = _tops[module] = module.partition(".")[0]
+            top = _tops[module] = str(module).partition(".")[0]
         if top not in ("anyio", "trio"):
             return top == "harness"
         frame = frame.f_back
@@ -144,7 +144,7 @@ def entered_by_harness() -> bool:
 
 
 #: The packages of modules, by name.
-_tops: dict[str, str] = {}
+_tops: dict[object, str] = {}
 
 
 #: The line for which a worker thread of the machinery does something.
