@@ -101,7 +101,7 @@ class Descriptors(Kind):
     def entered_new_loop(self) -> None:
         """An event loop runs a part of the test for the first time: what it runs on is its own."""
         _hooks_of_backend().listen(self)
-        for fd, identity in open_descriptors(but=self._before).items():
+        for fd, identity in open_descriptors().items():
             is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])
             if self._place_of(fd, identity)[0] is None and not is_file:
                 self._before[fd] = identity
