@@ -268,15 +268,13 @@ class SupervisedTaskGroup(TaskGroup):
     ) -> Any:
         label = str(name) if name is not None else getattr(coro, "__qualname__", repr(coro))
         holder: list[Any] = []
+        supervised = self._supervise(coro, label, holder, self._supervisor.lasting)
         try:
             self._check_active()
-            handle = self._group.create_task(
-                self._supervise(coro, label, holder, self._supervisor.lasting),
-                name=label,
-                context=context,
-            )
+            handle = self._group.create_task(supervised, name=label, context=context)
         except RuntimeError:
-            coro.close()  # which AnyIO would do, if it had been given that one
+            supervised.close()  # AnyIO does so on asyncio only
+            coro.close()
             raise
         holder.append(handle)
         return handle
