@@ -61,9 +61,10 @@ class Summary:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._counts: dict[tuple[str, str], Counter[str]] = {}
-        self._outcomes: dict[str, dict[str, str]] = {}
-        #: the same without what the tests did not do, by which alone backends are compared
-        self._own: dict[str, dict[str, str]] = {}
+        #: by the test's name and its backend; little, since it is kept of every test
+        self._outcomes: dict[tuple[str, str], str] = {}
+        #: where that is not what the test itself did: by that alone backends are compared
+        self._own: dict[tuple[str, str], str | None] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cell = getattr(report, CELL, None)
@@ -73,21 +74,23 @@ class Summary:
         outcome = outcome_of(report)
         if outcome is None:
             return
+        test = name, backend
+        before = self._outcomes.get(test)
+        after = more_of(before, outcome)
+        own = self._own.get(test, before)
         if not getattr(report, OF_OTHERS, False):
-            own = self._own.setdefault(name, {})
-            if outcome == "failed":
-                own[backend] = outcome
-            else:
-                own.setdefault(backend, outcome)
-        outcomes = self._outcomes.setdefault(name, {})
+            own = more_of(own, outcome)
+        if own != after:
+            self._own[test] = own
+        elif test in self._own:
+            del self._own[test]
+        if after == before:
+            return
+        self._outcomes[test] = after
         counts = self._counts.setdefault((backend, transport), Counter())
-        before = outcomes.get(backend)
-        if before == "failed" or (before is not None and outcome != "failed"):
-            return  # the phases of one test count once, and a failure counts most
+        counts[after] += 1
         if before is not None:
             counts[before] -= 1
-        outcomes[backend] = outcome
-        counts[outcome] += 1
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._counts or terminalreporter.verbosity < -1:
@@ -120,11 +123,19 @@ class Summary:
 
     def told_apart(self) -> Iterable[str]:
         """The tests that passed on one backend and failed on another."""
-        for name, outcomes in self._own.items():
+        by_name: dict[str, dict[str, str | None]] = {}
+        for (name, backend), outcome in self._outcomes.items():
+            by_name.setdefault(name, {})[backend] = self._own.get((name, backend), outcome)
+        for name, outcomes in by_name.items():
             passed = [backend for backend, outcome in outcomes.items() if outcome == "passed"]
             failed = [backend for backend, outcome in outcomes.items() if outcome == "failed"]
             if passed and failed:
                 yield f"{name}: passed on {', '.join(passed)}; failed on {', '.join(failed)}"
+
+
+def more_of(before: str | None, outcome: str) -> str:
+    """The phases of one test count once, and a failure counts most."""
+    return outcome if before is None or outcome == "failed" else before
 
 
 def outcome_of(report: pytest.TestReport) -> str | None:
