@@ -20,10 +20,12 @@ async def test_it(harness, number):
     pass
 """
 
+#: The scope is that of AnyIO's own fixture, and the harness's: with it, a module's fixtures may be
+#: async, and pytest puts the tests of one backend together, which takes a quarter of all this.
 BY_HAND = """
 import pytest
 
-@pytest.fixture(params={backends!r})
+@pytest.fixture(scope="module", params={backends!r})
 def anyio_backend(request):
     return request.param
 
