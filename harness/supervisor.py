@@ -77,9 +77,9 @@ class Supervisor:
         self._host_id = get_current_task().id
         try:
             async with create_task_group() as services:
-                self.services = SupervisedTaskGroup(self, services)
+                self.services: SupervisedTaskGroup = SupervisedTaskGroup(self, services)
                 async with create_task_group() as children:
-                    self.children = SupervisedTaskGroup(self, children)
+                    self.children: SupervisedTaskGroup = SupervisedTaskGroup(self, children)
                     ready.set()
                     await self._closing.wait()
                     self.children.end()

@@ -370,7 +370,7 @@ async def test_nothing_is_started_in_the_task_group_any_more(harness: Harness, u
         await stream.receive()
         await drained.wait()
         for start in (group.start_soon, group.start):
-            with pytest.raises(RuntimeError, match="not active|closed to new") as raised:
+            with pytest.raises(RuntimeError, match=r"not active|closed to new") as raised:
                 await anyio.lowlevel.checkpoint()
                 started = start(child)
                 if start == group.start:
