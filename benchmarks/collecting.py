@@ -21,7 +21,7 @@ async def test_it(harness, number):
 """
 
 #: The scope is that of AnyIO's own fixture, and the harness's: with it, a module's fixtures may be
-#: async, and pytest puts the tests of one backend together, which takes a quarter of all this.
+#: async, and pytest puts the tests of one backend together, which takes its time.
 BY_HAND = """
 import pytest
 

@@ -408,7 +408,9 @@ class Harness:
         await self._hang_up(errors)
         await settle(turns=TURNS_TO_NOTICE)  # what clients did last has reached the handlers
         self._closed = True
-        with fewer_collections() if len(self._streams) >= MANY else nullcontext():
+        accepted = sum(len(server._live) for server in self._servers)
+        many = max(len(self._streams), accepted) >= MANY
+        with fewer_collections() if many else nullcontext():
             await self._end_servers(errors)
         for server in self._servers:
             server._ended = True

@@ -9,9 +9,6 @@ import sys
 #: Device, inode and type: what tells a descriptor from the next one of the same number.
 Identity = tuple[int, int, int]
 
-#: The bits of a mode that say what sort of file it is.
-TYPE = 0o170000
-
 #: Where the system lists them.
 FOLDER = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
@@ -39,4 +36,4 @@ def open_sockets() -> dict[int, Identity]:
 def identity_of(fd: int) -> Identity:
     """Raises :exc:`OSError` if ``fd`` is not open."""
     mode, inode, device = os.fstat(fd)[:3]
-    return device, inode, mode & TYPE
+    return device, inode, stat.S_IFMT(mode)

@@ -98,6 +98,26 @@ async def test_what_the_project_has_set_is_so_afterwards(anyio_backend, threshol
     assert (set(meanwhile) == {threshold}) is (connections < MANY)
 
 
+async def test_whoever_has_connected(anyio_backend, threshold):
+    """Clients that are not the harness's count by the connections that it has accepted."""
+    meanwhile = set()
+
+    async def handle(stream):
+        try:
+            await linger(stream)
+        finally:
+            meanwhile.add(gc.get_threshold())
+
+    async with open_harness(transport="memory") as harness:
+        server = await harness.serve(handle)
+        network = harness.transport.network
+        clients = [network.connect(server.address) for _ in range(MANY)]
+        await server.wait_connections(MANY)
+    assert len(clients) == MANY
+    assert len(meanwhile) == 1
+    assert threshold not in meanwhile
+
+
 async def test_also_if_a_handler_does_not_stop(anyio_backend, threshold):
     from anyio import CancelScope, sleep_forever
 

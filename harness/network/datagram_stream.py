@@ -15,7 +15,7 @@ from anyio.abc import SocketAttribute, UnreliableObjectStream
 from anyio.lowlevel import checkpoint
 
 from .datagrams import Address, DatagramSocket
-from .stream import until_readable
+from .parking import until_readable
 
 T = TypeVar("T")
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 from anyio import Event
+from anyio.lowlevel import checkpoint
 
 from ..backends import current_library
+
+
+class Readable(Protocol):
+    """A socket of the kernel's, of a stream or of datagrams."""
+
+    on_readable: Callable[[], object] | None
+
+    @property
+    def readable(self) -> bool: ...
 
 
 def parked() -> tuple[Callable[[], object], Awaitable[object]]:
@@ -27,3 +38,18 @@ def parked() -> tuple[Callable[[], object], Awaitable[object]]:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+async def until_readable(socket: Readable) -> None:
+    """Wait until there is something to receive: bytes, a datagram, the end or an error.
+
+    If there is already, this is a checkpoint.
+    """
+    if socket.readable:
+        await checkpoint()
+    while not socket.readable:
+        socket.on_readable, woken = parked()
+        try:
+            await woken
+        finally:
+            socket.on_readable = None

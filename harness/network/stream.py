@@ -11,7 +11,7 @@ import random
 import socket as stdlib_socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any
 
 from anyio import (
     BrokenResourceError,
@@ -25,31 +25,7 @@ from anyio.abc import ByteStream, Listener, SocketAttribute, TaskGroup
 from anyio.lowlevel import checkpoint
 
 from .kernel import ListeningSocket, Socket
-from .parking import parked
-
-
-class Readable(Protocol):
-    """A socket of the kernel's, of a stream or of datagrams."""
-
-    on_readable: Callable[[], object] | None
-
-    @property
-    def readable(self) -> bool: ...
-
-
-async def until_readable(socket: Readable) -> None:
-    """Wait until there is something to receive: bytes, a datagram, the end or an error.
-
-    If there is already, this is a checkpoint.
-    """
-    if socket.readable:
-        await checkpoint()
-    while not socket.readable:
-        socket.on_readable, woken = parked()
-        try:
-            await woken
-        finally:
-            socket.on_readable = None
+from .parking import parked, until_readable
 
 
 class MemoryStream(ByteStream):

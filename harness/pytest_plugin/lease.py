@@ -13,7 +13,6 @@ import functools
 import gc
 import logging
 import warnings
-from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from ..backends import call_soon_from_thread, current_library, current_loop, is_
 from ..diagnostics import LoopView
 from ..hooks import Hook
 from ..leaks import skip_library_of
-from ..settling import QUIET_TURNS, is_blocked
+from ..settling import has_nothing_to_run
 from ..watch import Crash, interrupt, is_final, take_pending
 
 T = TypeVar("T")
@@ -201,53 +200,6 @@ def _trios_callbacks() -> Hook[Lease]:
         return run_sync_soon
 
     return Hook(trio.lowlevel.TrioToken, "run_sync_soon", wrap)
-
-
-def has_nothing_to_run(loop: asyncio.AbstractEventLoop | None) -> bool:
-    """Whether that is so of an event loop that AnyIO's runner has, and that stands still.
-
-    uvloop does not tell what it has, so its loop is turned, as :func:`~..settling.settle` does.
-
-    :param loop: asyncio's; ``None`` for trio's
-    """
-    if loop is None:
-        return _trio_has_nothing_to_run()
-    if hasattr(loop, "_virtual"):
-        return False
-    if isinstance(loop, BaseSelectorEventLoop):
-        return _asyncio_has_nothing_to_run(loop)
-    if not is_uvloops(loop):
-        return False
-    over = loop.create_future()
-    _turn(loop, QUIET_TURNS, over)
-    loop.run_until_complete(over)
-    return all(map(is_blocked, asyncio.all_tasks(loop)))
-
-
-def _asyncio_has_nothing_to_run(loop: Any) -> bool:
-    """What its next turn would look at (asyncio/base_events.py, ``_run_once``)."""
-    timers = loop._scheduled
-    due = bool(timers) and timers[0]._when <= loop.time()
-    return not (loop._ready or due or loop._selector.select(0))
-
-
-def _trio_has_nothing_to_run() -> bool:
-    import trio
-
-    try:
-        statistics = trio.lowlevel.current_statistics()
-    except RuntimeError:
-        return False
-    # AnyIO's own task, which runs all fixtures, is about to wait for the next one, but has still to
-    # pass a checkpoint (anyio/streams/memory.py, `MemoryObjectReceiveStream.receive`).
-    return statistics.tasks_runnable <= 1 and not statistics.run_sync_soon_queue_size
-
-
-def _turn(loop: asyncio.AbstractEventLoop, turns: int, over: asyncio.Future[None]) -> None:
-    if turns:
-        loop.call_soon(_turn, loop, turns - 1, over)
-    else:
-        over.set_result(None)
 
 
 def _let_go_of_error(runner: Any) -> None:

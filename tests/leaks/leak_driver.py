@@ -14,7 +14,7 @@ from anyio._core._eventloop import get_async_backend
 
 from harness.backends import BUILT_IN
 from harness.leaks import Leak, LeakCheck
-from harness.pytest_plugin.lease import has_nothing_to_run
+from harness.settling import has_nothing_to_run
 
 Body = Callable[[], Awaitable[object]]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
+import trio
+import trio.testing
 from anyio import create_task_group, move_on_after
 
 from harness.network import MemoryStream, Network
@@ -56,32 +60,31 @@ async def test_a_stream_is_for_one_task_in_each_direction(anyio_backend, operati
     await far.aclose()
 
 
+async def received_in_trio():
+    """What a task of trio's receives that waits for it."""
+    near, far = map(MemoryStream, Network().pair())
+    received = []
+
+    async def receive():
+        received.append(await near.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await far.send(b"sent")
+    near.close()
+    far.close()
+    return received
+
+
 def test_trio_as_the_guest_of_asyncio():
     """Both are running then, and it is trio's task that waits."""
-    import asyncio
-
-    import trio
-
-    async def main():
-        near, far = map(MemoryStream, Network().pair())
-        received = []
-
-        async def receive():
-            received.append(await near.receive())
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await trio.testing.wait_all_tasks_blocked()
-            await far.send(b"sent")
-        near.close()
-        far.close()
-        return received
 
     async def host():
         loop = asyncio.get_running_loop()
         over = loop.create_future()
         trio.lowlevel.start_guest_run(
-            main,
+            received_in_trio,
             run_sync_soon_threadsafe=loop.call_soon_threadsafe,
             done_callback=over.set_result,
         )
@@ -92,26 +95,8 @@ def test_trio_as_the_guest_of_asyncio():
 
 def test_trio_inside_of_a_task_of_asyncio():
     """A call that blocks, as long as it takes: asyncio's task is there, and is not what waits."""
-    import asyncio
-
-    import trio
-
-    async def main():
-        near, far = map(MemoryStream, Network().pair())
-        received = []
-
-        async def receive():
-            received.append(await near.receive())
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await trio.testing.wait_all_tasks_blocked()
-            await far.send(b"sent")
-        near.close()
-        far.close()
-        return received
 
     async def host():
-        return trio.run(main)
+        return trio.run(received_in_trio)
 
     assert asyncio.run(host()) == [b"sent"]
