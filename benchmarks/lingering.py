@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
+from anyio.lowlevel import checkpoint
 from anyio.streams.stapled import StapledObjectStream
 
 from harness import open_harness
@@ -34,10 +35,22 @@ async def with_harness(transport: str, connections: int) -> float:
     return (time.perf_counter() - begin) / connections * 1e6
 
 
-async def bare_tasks(connections: int) -> float:
+class ClosesInTurn(StapledObjectStream[bytes]):
+    """A stream of AnyIO's whose end is a checkpoint, as that of a socket is."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await checkpoint()
+
+
+async def bare_tasks(
+    connections: int, side: type[StapledObjectStream[bytes]] = StapledObjectStream
+) -> float:
     """Handlers in a task group, each on streams of AnyIO's in memory, are cancelled.
 
     In both directions, as a connection is; the clients' sides are closed afterwards.
+
+    :param side: what handlers are given, and close
     """
 
     async def handle(stream: StapledObjectStream[bytes]) -> None:
@@ -50,7 +63,7 @@ async def bare_tasks(connections: int) -> float:
         for _ in range(connections):
             send_there, receive_there = anyio.create_memory_object_stream[bytes](1)
             send_back, receive_back = anyio.create_memory_object_stream[bytes](1)
-            group.start_soon(handle, StapledObjectStream(send_back, receive_there))
+            group.start_soon(handle, side(send_back, receive_there))
             clients.append(StapledObjectStream(send_there, receive_back))
         await anyio.wait_all_tasks_blocked()
         begin = time.perf_counter()
@@ -89,6 +102,10 @@ def run(plan: Plan) -> Iterator[Comparison]:
                 "harness": taking(backend, functools.partial(with_harness, transport, many)),
                 "bare task group": taking(backend, functools.partial(bare, many)),
             }
+            if transport == "memory":
+                contestants["bare, closing is a checkpoint"] = taking(
+                    backend, functools.partial(bare_tasks, many, ClosesInTurn)
+                )
             yield Comparison(
                 f"end of {many} connections, {transport}, {backend}",
                 "us a connection",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: How much larger than usual the heaps of young objects may grow meanwhile.
-LARGER = 50
+LARGER = 1000
 
 #: The most that a threshold can be; of the last one, it means never.
 MOST = 2**31 - 1
@@ -21,12 +21,12 @@ _before = _meanwhile = (0, 0, 0)
 
 @contextmanager
 def fewer_collections() -> Iterator[None]:
-    """Let garbage be collected among what is young only, and less often, in this block.
+    """Let garbage be collected among what is young only, and much less often, in this block.
 
     What ends ten thousand connections in one turn of the event loop makes so many exceptions and
     frames at once that CPython looks through all there is, more than once (Modules/gcmodule.c,
     ``gc_collect_generations``: whenever a quarter of it is new). Nothing of that is garbage, and to
-    look took more than half of the time.
+    look took more than half of the time; among what is young only, still a third.
 
     Blocks may overlap in any order. What somebody else sets meanwhile stays.
     """

@@ -6,6 +6,7 @@ import inspect
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
@@ -312,7 +313,9 @@ class Server(Reachable):
         self.accepted += 1
         recorded = RecordedStream(stream, id=self.accepted)
         connection = recorded.connection
-        with CancelScope() as scope:
+        # A cancellation of the whole server ends here as well: this is the end of the task, and a
+        # nursery of trio's would put thousands of them, with all their frames, into one group.
+        with suppress(get_cancelled_exc_class()), CancelScope() as scope:
             self._live[connection] = scope
             self._tasks[connection] = current_task_id()
             self._changed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from anyio import get_cancelled_exc_class
 
 from harness import DidNotStop, open_harness
 from harness.core import MANY
@@ -134,3 +135,28 @@ async def test_also_if_a_handler_does_not_stop(anyio_backend, threshold):
             await stubborn.connect()
             await stubborn.wait_connections(1)
     assert gc.get_threshold() == threshold
+
+
+async def test_cancellations_go_with_their_handlers(anyio_backend):
+    """On trio, a nursery that is told of them keeps them all, with the frames that they left.
+
+    In memory: over tcp, a frame of AnyIO's refers to each (anyio/_backends/_trio.py,
+    ``_TrioSocketMixin._convert_socket_error``).
+    """
+    cancelled = get_cancelled_exc_class()
+
+    def alive():
+        return sum(issubclass(type(each), cancelled) for each in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        async with open_harness(transport="memory") as harness:
+            server = await harness.serve(linger)
+            for _ in range(30):
+                await server.connect()
+            await server.wait_connections(30)
+        assert alive() - before < 10
+    finally:
+        gc.enable()
