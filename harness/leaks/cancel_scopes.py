@@ -27,7 +27,7 @@ class CancelScopes(Kind):
         #: by the scope's id: the scope, its task, and the line that entered it
         self._entered: dict[int, tuple[Any, Any, Place]] = {}
 
-    def entered_loop(self) -> None:
+    def entered_new_loop(self) -> None:
         _hooks_of(current_library()).listen(self)
 
     def entered(self, scope: Any, place: Place | None) -> None:

@@ -137,8 +137,9 @@ class LeakCheck:
             owner.set(self._test)
         self._warnings.begin()
         self._loops.entered_loop()
-        if self._loops.is_new and self._descriptors in self._listening:
-            self._descriptors.entered_new_loop()
+        if self._loops.is_new:
+            for kind in self._kinds:
+                kind.entered_new_loop()
         for kind in self._kinds:
             kind.entered_loop()
 

@@ -72,6 +72,9 @@ class Kind:
     def start(self) -> None:
         """Begin to watch; outside of the event loop or inside."""
 
+    def entered_new_loop(self) -> None:
+        """An event loop runs a part of the test for the first time."""
+
     def entered_loop(self) -> None:
         """The event loop runs the next part of the test. Idempotent, and cheap."""
 
@@ -107,4 +110,4 @@ class Kind:
         """
 
     def stop(self) -> None:
-        """Take everything away that :meth:`start` and :meth:`entered_loop` have put anywhere."""
+        """Take everything away that :meth:`start` and the others have put anywhere."""

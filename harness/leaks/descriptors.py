@@ -99,7 +99,7 @@ class Descriptors(Kind):
         _hooks.listen(self)
 
     def entered_new_loop(self) -> None:
-        """An event loop runs a part of the test for the first time: what it runs on is its own."""
+        # What the loop runs on is its own.
         _hooks_of_backend().listen(self)
         for fd, identity in open_descriptors().items():
             is_file = stat.S_ISREG(identity[2]) or stat.S_ISDIR(identity[2])

@@ -87,7 +87,7 @@ class EventLoops(Kind):
         for hook in _hooks():
             hook.listen(self)
 
-    def entered_loop(self) -> None:
+    def entered_new_loop(self) -> None:
         self.start()  # this may be the first time that there is uvloop
         loop = asyncio._get_running_loop()
         if loop is not None and loop in _made:

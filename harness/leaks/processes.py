@@ -178,7 +178,7 @@ class Processes(Kind):
         if multiprocessing is not None:
             multiprocessing.listen(self)
 
-    def entered_loop(self) -> None:
+    def entered_new_loop(self) -> None:
         global _opened_by_trio
         if current_library() == "trio":
             if _opened_by_trio is None:

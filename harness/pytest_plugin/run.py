@@ -197,6 +197,8 @@ class Run:
 
         pytest would keep what a wider fixture raises, for tests that may well have it.
         """
+        if self.clock is None:
+            return
         definitions: Any = getattr(getattr(self.item, "_fixtureinfo", None), "name2fixturedefs", {})
         for definition in definitions.values():
             function = definition[-1].func
