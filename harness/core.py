@@ -410,12 +410,20 @@ class Harness:
         self._closed = True
         accepted = sum(len(server._live) for server in self._servers)
         many = max(len(self._streams), accepted) >= MANY
-        with fewer_collections() if many else nullcontext():
-            await self._end_servers(errors)
+        spared = fewer_collections if many else nullcontext
+        with spared():
+            busy = self._end_idle()
+        if busy:  # for as long as their grace; meanwhile, all is collected as ever
+            async with create_task_group() as draining:
+                for server in busy:
+                    draining.start_soon(server._drain)
+        with spared():
+            await self._close(errors)
         for server in self._servers:
             server._ended = True
 
-    async def _end_servers(self, errors: list[Exception]) -> None:
+    def _end_idle(self) -> list[Server]:
+        """Stop accepting, cancel what is idle; return the servers that are to be waited for."""
         running = [server for server in self._servers if server._running]
         census = TaskCensus() if any(server._live for server in running) else None
         idle = {server: server._idle(census) if census else [] for server in running}
@@ -427,10 +435,10 @@ class Harness:
             server._stop_accepting()
             server._cancel(idle[server])
         self._supervisor.cancel_children()
-        if busy:
-            async with create_task_group() as draining:
-                for server in busy:
-                    draining.start_soon(server._drain)
+        return busy
+
+    async def _close(self, errors: list[Exception]) -> None:
+        """Cancel the others, and close streams and addresses."""
         try:
             await self._supervisor.aclose(timeout=self._cancel_timeout)
         except DidNotStop as exc:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: How much larger than usual the heaps of young objects may grow meanwhile.
-LARGER = 1000
+#: How many young objects there may be meanwhile, at the least, before they are looked through.
+YOUNG = 1_000_000
 
 #: The most that a threshold can be; of the last one, it means never.
 MOST = 2**31 - 1
@@ -36,7 +36,7 @@ def fewer_collections() -> Iterator[None]:
         if _blocks == 1:
             _before = gc.get_threshold()
             if _before[0]:  # else there are no collections
-                gc.set_threshold(min(_before[0] * LARGER, MOST), _before[1], MOST)
+                gc.set_threshold(max(_before[0], YOUNG), _before[1], MOST)
             _meanwhile = gc.get_threshold()
     try:
         yield

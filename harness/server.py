@@ -30,7 +30,7 @@ from .durations import checked_grace
 from .reachable import Reachable
 from .supervisor import DidNotStop, tasks_below
 from .transports.base import Transport
-from .watch import HasEnded, add_note, sole, without_cancellation
+from .watch import HasEnded, add_note, is_stray, not_cancelling, sole, without_cancellation
 
 if TYPE_CHECKING:
     from .core import Harness
@@ -313,8 +313,8 @@ class Server(Reachable):
         self.accepted += 1
         recorded = RecordedStream(stream, id=self.accepted)
         connection = recorded.connection
-        # A cancellation of the whole server ends here as well: this is the end of the task, and a
-        # nursery of trio's would put thousands of them, with all their frames, into one group.
+        # A cancellation of the whole server ends here as well: a nursery of trio's would put
+        # thousands of them, with all their frames, into one group.
         with suppress(get_cancelled_exc_class()), CancelScope() as scope:
             self._live[connection] = scope
             self._tasks[connection] = current_task_id()
@@ -329,10 +329,11 @@ class Server(Reachable):
                 await running
             except GeneratorExit:
                 raise
-            except get_cancelled_exc_class():
-                raise
             except BaseException as exc:
-                self._failed(exc, f"connection {connection.id} of server {self.name!r}")
+                if isinstance(exc, get_cancelled_exc_class()) and not is_stray():
+                    raise
+                origin = f"connection {connection.id} of server {self.name!r}"
+                self._failed(not_cancelling(exc), origin)
             finally:
                 try:
                     if connection.state != "closed":

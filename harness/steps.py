@@ -21,7 +21,15 @@ from .backends import current_library, current_task_id
 from .diagnostics import innermost_user_line
 from .diagnostics.stacks import Place, place_of, shorten
 from .supervisor import spawn_host
-from .watch import Crash, Watch, failure_of, leave_unheard, listening_watch, sole
+from .watch import (
+    Crash,
+    Watch,
+    failure_of,
+    leave_unheard,
+    listening_watch,
+    not_cancelling,
+    sole,
+)
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -47,7 +55,7 @@ async def apart(func: Callable[[], Awaitable[T]], name: str) -> tuple[T, Context
         try:
             results.append((await func(), copy_context()))
         except BaseException as exc:
-            errors.append(_not_cancelling(exc))
+            errors.append(not_cancelling(exc))
         finally:
             over.set()
 
@@ -59,25 +67,6 @@ async def apart(func: Callable[[], Awaitable[T]], name: str) -> tuple[T, Context
         finally:
             del errors  # or this frame and the traceback keep one another alive
     return results[0]
-
-
-class StrayCancellation(Exception):
-    """What a step awaited was cancelled, and the step was not."""
-
-
-def _not_cancelling(error: BaseException) -> BaseException:
-    """``error``, which has left a step; but no cancellation, which would cancel who waits for it.
-
-    On asyncio, that is what comes of ``await`` on a task that somebody has cancelled.
-    """
-    if not isinstance(error, get_cancelled_exc_class()):
-        return error
-    kind = type(error)
-    stray = StrayCancellation(
-        f"what this waited for was cancelled ({kind.__module__}.{kind.__qualname__})"
-    )
-    stray.__suppress_context__ = True
-    return stray.with_traceback(error.__traceback__)
 
 
 class FixtureTask:
@@ -247,7 +236,7 @@ class FixtureTask:
                 error = None
             failure = self._watch.failure(error)
             if not self._ready.is_set() or self._resume.is_set():
-                self._error = None if failure is None else _not_cancelling(failure)
+                self._error = None if failure is None else not_cancelling(failure)
             else:
                 self._ended_early = True
                 self._ended_in = self._test()

@@ -31,7 +31,14 @@ from anyio.abc import TaskGroup
 
 from .backends import current_library
 from .diagnostics import format_stubborn, place_of_function
-from .watch import Crash, is_consequence, listening_watch, without_cancellation
+from .watch import (
+    Crash,
+    is_consequence,
+    is_stray,
+    listening_watch,
+    not_cancelling,
+    without_cancellation,
+)
 
 T = TypeVar("T")
 
@@ -303,13 +310,14 @@ class SupervisedTaskGroup(TaskGroup):
                 return result
             except GeneratorExit:
                 raise
-            except get_cancelled_exc_class():
-                raise
             except BaseException as exc:
-                if not status.has_started:
+                if isinstance(exc, get_cancelled_exc_class()):
+                    if not (status.has_started and is_stray()):
+                        raise
+                elif not status.has_started:
                     early.append((exc, exc.__traceback__ and exc.__traceback__.tb_next))
                     raise
-                self._supervisor.notice(exc, _in_words(label), lasting=lasting)
+                self._supervisor.notice(not_cancelling(exc), _in_words(label), lasting=lasting)
 
         try:
             if return_handle:
@@ -334,13 +342,13 @@ class SupervisedTaskGroup(TaskGroup):
             return await coro
         except GeneratorExit:
             raise
-        except get_cancelled_exc_class():
-            raise
         except BaseException as exc:
+            if isinstance(exc, get_cancelled_exc_class()) and not is_stray():
+                raise
             # TaskHandle has no public way to fail without failing its group; its own code
             # (anyio/_core/_tasks.py, TaskHandle._run_coro) sets this same attribute.
-            holder[0]._exception = exc
-            self._supervisor.notice(exc, _in_words(label), lasting=lasting)
+            holder[0]._exception = crash = not_cancelling(exc)
+            self._supervisor.notice(crash, _in_words(label), lasting=lasting)
 
     async def __aenter__(self) -> TaskGroup:
         raise RuntimeError("the harness opens and closes this task group itself")

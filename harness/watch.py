@@ -7,6 +7,7 @@ raises the crash in the place of the cancellation. Timeouts and Ctrl-C take the 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from anyio import (
     EndOfStream,
     IncompleteRead,
     create_task_group,
+    current_effective_deadline,
     get_cancelled_exc_class,
 )
 
@@ -396,6 +398,35 @@ def without_cancellation(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.split(cancelled)[1]
     return None if isinstance(error, cancelled) else error
+
+
+class StrayCancellation(Exception):
+    """What a task waited for was cancelled, and the task was not."""
+
+
+def is_stray() -> bool:
+    """Whether no cancel scope around this task has asked for the cancellation that is handled.
+
+    asyncio has such: that of a future that is awaited, and that of ``task.cancel()``. In a task
+    group of AnyIO's, one of them ends all other tasks, and nobody hears why
+    (anyio/_backends/_asyncio.py, ``TaskGroup._spawn``).
+    """
+    return current_effective_deadline() != -math.inf
+
+
+def not_cancelling(error: BaseException) -> BaseException:
+    """``error``, which has left a task; but no cancellation, which would cancel who waits for it.
+
+    On asyncio, that is what comes of ``await`` on a task that somebody has cancelled.
+    """
+    if not isinstance(error, get_cancelled_exc_class()):
+        return error
+    kind = type(error)
+    stray = StrayCancellation(
+        f"what this waited for was cancelled ({kind.__module__}.{kind.__qualname__})"
+    )
+    stray.__suppress_context__ = True
+    return stray.with_traceback(error.__traceback__)
 
 
 def sole(error: BaseException) -> BaseException:

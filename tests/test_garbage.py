@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 
 import pytest
-from anyio import get_cancelled_exc_class
+from anyio import Event, get_cancelled_exc_class
 
-from harness import DidNotStop, open_harness
+from harness import DidNotStop, garbage, open_harness
 from harness.core import MANY
 from harness.garbage import fewer_collections
 
@@ -26,7 +26,8 @@ async def linger(stream):
             pass
 
 
-def test_young_garbage_is_collected(threshold):
+def test_young_garbage_is_collected(threshold, monkeypatch):
+    monkeypatch.setattr(garbage, "YOUNG", 1000)
     collected = []
     with fewer_collections():
         gc.callbacks.append(lambda phase, info: collected.append(info["generation"]))
@@ -119,6 +120,29 @@ async def test_whoever_has_connected(anyio_backend, threshold):
     assert threshold not in meanwhile
 
 
+async def test_who_is_waited_for_is_collected_behind_as_ever(anyio_backend, threshold):
+    meanwhile = []
+
+    async def finish(stream):
+        await begun.wait()
+        meanwhile.append(gc.get_threshold())
+
+    async def handle(stream):
+        try:
+            await linger(stream)
+        finally:
+            begun.set()
+
+    begun = Event()
+    async with open_harness(transport="memory", grace=60) as harness:
+        idle, busy = await harness.serve(handle), await harness.serve(finish)
+        for _ in range(MANY):
+            await idle.connect()
+        await busy.connect()
+        await busy.wait_connections(1)
+    assert meanwhile == [threshold]
+
+
 async def test_also_if_a_handler_does_not_stop(anyio_backend, threshold):
     from anyio import CancelScope, sleep_forever
 
@@ -149,7 +173,7 @@ async def test_cancellations_go_with_their_handlers(anyio_backend):
         return sum(issubclass(type(each), cancelled) for each in gc.get_objects())
 
     gc.collect()
-    before = alive()
+    before, enabled = alive(), gc.isenabled()
     gc.disable()
     try:
         async with open_harness(transport="memory") as harness:
@@ -159,4 +183,5 @@ async def test_cancellations_go_with_their_handlers(anyio_backend):
             await server.wait_connections(30)
         assert alive() - before < 10
     finally:
-        gc.enable()
+        if enabled:
+            gc.enable()

@@ -8,9 +8,10 @@ import sys
 import anyio
 import pytest
 from anyio import CancelScope, EndOfStream, Event
-from anyio.abc import TaskStatus
+from anyio.abc import ByteStream, TaskStatus
 
 from harness import Harness, open_harness
+from harness.watch import StrayCancellation
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -172,4 +173,96 @@ async def test_a_cancelled_block_still_ends_everything(harness: Harness) -> None
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
+    assert ended == ["child"]
+
+
+async def wait_for_what_is_cancelled() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+async def test_a_handler_that_nobody_has_cancelled(harness: Harness) -> None:
+    """AnyIO's task group would end the whole server, without a word."""
+
+    async def handle(stream: ByteStream) -> None:
+        if await stream.receive() == b"cancel":
+            await wait_for_what_is_cancelled()
+        await stream.send(b"still there")
+
+    with pytest.raises(StrayCancellation, match="what this waited for was cancelled") as caught:
+        async with open_harness() as inner:
+            server = await inner.serve(handle)
+            other = await server.connect()
+            client = await server.connect()
+            await client.send(b"cancel")
+            await anyio.sleep_forever()
+    assert caught.value.__notes__ == [f"(raised in connection 2 of server {server.name!r})"]
+    assert server.errors == [caught.value]
+    await other.aclose()
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+async def test_the_other_connections_outlive_it(harness: Harness) -> None:
+    async def handle(stream: ByteStream) -> None:
+        if await stream.receive() == b"cancel":
+            await wait_for_what_is_cancelled()
+        await stream.send(b"still there")
+
+    server = await harness.serve(handle, expect=StrayCancellation)
+    other, client = await server.connect(), await server.connect()
+    await client.send(b"cancel")
+    with pytest.raises(EndOfStream):
+        await client.receive()
+    await other.send(b"anything")
+    assert await other.receive() == b"still there"
+    assert await server.connect()
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+@pytest.mark.parametrize("how", ["start_soon", "start"])
+async def test_a_child_that_nobody_has_cancelled(harness: Harness, how: str) -> None:
+    async def child(*, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await go_on.wait()
+        await wait_for_what_is_cancelled()
+
+    async def sibling() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(anyio.current_effective_deadline())
+
+    go_on, ended = Event(), []
+    with pytest.raises(StrayCancellation):
+        async with open_harness() as inner:
+            if how == "start":
+                await inner.start(child)
+            else:
+                inner.task_group.start_soon(child)
+            inner.task_group.start_soon(sibling)
+            await inner.settle()
+            go_on.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                assert not ended  # the sibling goes on until the end
+
+
+async def test_a_child_whose_own_scope_is_cancelled_is_no_crash(harness: Harness) -> None:
+    async def child() -> None:
+        with CancelScope() as scope:
+            scopes.append(scope)
+            await anyio.sleep_forever()
+        ended.append("child")
+
+    scopes: list[CancelScope] = []
+    ended: list[str] = []
+    harness.task_group.start_soon(child)
+    handle = harness.task_group.create_task(anyio.sleep_forever())
+    await harness.settle()
+    scopes[0].cancel()
+    handle.cancel()
+    await harness.settle()
     assert ended == ["child"]

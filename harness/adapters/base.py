@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from anyio import CancelScope, aclose_forcefully, create_task_group
 from anyio.abc import ByteStream, TaskGroup, TaskStatus
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..transports.base import Endpoint, Transport
 from .addresses import address_of
@@ -150,6 +151,7 @@ class Site:
                 finally:
                     self._server._no_longer_accepts()
                     await aclose_forcefully(endpoint.listener)
+            await checkpoint_if_cancelled()  # trio's nursery takes what comes while it waits
         finally:
             self._accepting = self._handlers = None
 

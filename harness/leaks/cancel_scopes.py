@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, ClassVar
 
 from ..backends import current_library
@@ -73,7 +73,7 @@ def _hooks_of(library: str) -> Hooks[CancelScopes]:
             scope, leave = trio.CancelScope, "_close"
         else:
             # What anyio.CancelScope() makes on asyncio (anyio/_backends/_asyncio.py).
-            scope, leave = sys.modules["anyio._backends._asyncio"].CancelScope, "__exit__"
+            scope, leave = import_module("anyio._backends._asyncio").CancelScope, "__exit__"
         hooks = Hooks(Hook(scope, "__enter__", _enter), Hook(scope, leave, _leave))
         _hooks[library] = hooks
     return hooks

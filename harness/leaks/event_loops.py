@@ -87,8 +87,11 @@ class EventLoops(Kind):
         for hook in _hooks():
             hook.listen(self)
 
+    def entered_loop(self) -> None:
+        if _of_uvloop is None and "uvloop" in sys.modules:
+            self.start()  # this is the first time that there is uvloop
+
     def entered_new_loop(self) -> None:
-        self.start()  # this may be the first time that there is uvloop
         loop = asyncio._get_running_loop()
         if loop is not None and loop in _made:
             _made[loop].place = None  # it runs the test

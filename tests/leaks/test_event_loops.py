@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import anyio
 import pytest
 from leak_driver import leaks_of, line_of, the_one
+
+from harness.leaks import event_loops
 
 
 def test_a_loop_that_is_kept(backend):
@@ -28,6 +31,22 @@ def test_a_loop_of_uvloop(backend):
 
     kept = []
     leaks = leaks_of(backend, leak)
+    the_one(leaks, "event loop", "uvloop.Loop was not closed", line_of(leak, "# made here"))
+
+
+def test_a_loop_of_uvloop_that_is_imported_in_a_fixture(monkeypatch):
+    uvloop = pytest.importorskip("uvloop")
+    monkeypatch.setattr(event_loops, "_of_uvloop", None)
+    monkeypatch.delitem(sys.modules, "uvloop")
+
+    async def fixture():
+        sys.modules["uvloop"] = uvloop
+
+    async def leak():
+        kept.append(uvloop.new_event_loop())  # made here
+
+    kept = []
+    leaks = leaks_of("asyncio", leak, before=fixture)
     the_one(leaks, "event loop", "uvloop.Loop was not closed", line_of(leak, "# made here"))
 
 
