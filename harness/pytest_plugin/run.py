@@ -85,6 +85,8 @@ class Run:
         self.not_of_the_test: list[BaseException] = []
         #: if the body is many examples, the arguments of the last one
         self.example: dict[str, Any] | None = None
+        #: backend, transport and name in the matrix at the end, once they are known
+        self.cell: tuple[str, str, str] | None = None
         #: whether something of the test follows from its seed
         self.seeded: bool = False
         #: how many harnesses, in this example, were given a seed by the run

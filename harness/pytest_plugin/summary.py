@@ -22,21 +22,18 @@ OUTCOMES = ("passed", "failed", "skipped", "xfailed")
 Cell = tuple[str, str, str]
 
 
-_cell_key = pytest.StashKey[Cell]()
-
-
 def say_cell(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """Say in ``report`` which cell of the matrix it is of, if of any."""
     settings = item.config.stash[settings_key]
     if marker_of_run(item, settings) is None:
         return
-    cell = item.stash.get(_cell_key, None) or cell_of(item, settings)
+    run = current_run(item.config)
+    cell = (None if run is None else run.cell) or cell_of(item, settings)
     if cell is None:
         return
-    if cell[1] != NO_TRANSPORT:  # else there may be one yet, if it is run again
-        item.stash[_cell_key] = cell
+    if run is not None and cell[1] != NO_TRANSPORT:  # else there may be one yet
+        run.cell = cell
     setattr(report, CELL, cell)
-    run = current_run(item.config)
     if call.excinfo is not None and run is not None:
         setattr(report, OF_OTHERS, not run.is_of_the_test(call.excinfo.value))
 
