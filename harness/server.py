@@ -30,7 +30,7 @@ from .durations import checked_grace
 from .reachable import Reachable
 from .supervisor import DidNotStop, tasks_below
 from .transports.base import Transport
-from .watch import HasEnded, add_note, is_stray, not_cancelling, sole, without_cancellation
+from .watch import HasEnded, add_note, is_asked_for, not_cancelling, sole, without_cancellation
 
 if TYPE_CHECKING:
     from .core import Harness
@@ -269,12 +269,10 @@ class Server(Reachable):
                     )
         except GeneratorExit:
             raise
-        except get_cancelled_exc_class():
-            raise
         except BaseException as exc:
-            if not status.has_started:
+            if is_asked_for(exc) or not status.has_started:
                 raise
-            self._failed(exc, f"server {self.name!r}")
+            self._failed(not_cancelling(exc), f"server {self.name!r}")
         finally:
             self._ended_by_itself = not self._asked_to_end
             self._no_longer_accepts()
@@ -330,7 +328,7 @@ class Server(Reachable):
             except GeneratorExit:
                 raise
             except BaseException as exc:
-                if isinstance(exc, get_cancelled_exc_class()) and not is_stray():
+                if is_asked_for(exc):
                     raise
                 origin = f"connection {connection.id} of server {self.name!r}"
                 self._failed(not_cancelling(exc), origin)

@@ -33,8 +33,8 @@ from .backends import current_library
 from .diagnostics import format_stubborn, place_of_function
 from .watch import (
     Crash,
+    is_asked_for,
     is_consequence,
-    is_stray,
     listening_watch,
     not_cancelling,
     without_cancellation,
@@ -311,13 +311,13 @@ class SupervisedTaskGroup(TaskGroup):
             except GeneratorExit:
                 raise
             except BaseException as exc:
-                if isinstance(exc, get_cancelled_exc_class()):
-                    if not (status.has_started and is_stray()):
-                        raise
-                elif not status.has_started:
-                    early.append((exc, exc.__traceback__ and exc.__traceback__.tb_next))
+                if is_asked_for(exc):
                     raise
-                self._supervisor.notice(not_cancelling(exc), _in_words(label), lasting=lasting)
+                crash = not_cancelling(exc)
+                if not status.has_started:
+                    early.append((crash, crash.__traceback__ and crash.__traceback__.tb_next))
+                    raise crash  # noqa: B904 (it is the same one, or has none)
+                self._supervisor.notice(crash, _in_words(label), lasting=lasting)
 
         try:
             if return_handle:
@@ -343,7 +343,7 @@ class SupervisedTaskGroup(TaskGroup):
         except GeneratorExit:
             raise
         except BaseException as exc:
-            if isinstance(exc, get_cancelled_exc_class()) and not is_stray():
+            if is_asked_for(exc):
                 raise
             # TaskHandle has no public way to fail without failing its group; its own code
             # (anyio/_core/_tasks.py, TaskHandle._run_coro) sets this same attribute.

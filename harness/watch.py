@@ -404,14 +404,15 @@ class StrayCancellation(Exception):
     """What a task waited for was cancelled, and the task was not."""
 
 
-def is_stray() -> bool:
-    """Whether no cancel scope around this task has asked for the cancellation that is handled.
+def is_asked_for(error: BaseException) -> bool:
+    """Whether ``error``, which is handled, is a cancellation by a cancel scope around this task.
 
-    asyncio has such: that of a future that is awaited, and that of ``task.cancel()``. In a task
+    asyncio has others: that of a future that is awaited, and that of ``task.cancel()``. In a task
     group of AnyIO's, one of them ends all other tasks, and nobody hears why
     (anyio/_backends/_asyncio.py, ``TaskGroup._spawn``).
     """
-    return current_effective_deadline() != -math.inf
+    cancelled = isinstance(error, get_cancelled_exc_class())
+    return cancelled and current_effective_deadline() == -math.inf
 
 
 def not_cancelling(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ from anyio import CancelScope, EndOfStream, Event
 from anyio.abc import ByteStream, TaskStatus
 
 from harness import Harness, open_harness
+from harness.adapters import Main
 from harness.watch import StrayCancellation
 
 if sys.version_info < (3, 11):
@@ -182,18 +183,19 @@ async def wait_for_what_is_cancelled() -> None:
     await future
 
 
+async def answer(stream: ByteStream) -> None:
+    if await stream.receive() == b"cancel":
+        await wait_for_what_is_cancelled()
+    await stream.send(b"still there")
+
+
 @pytest.mark.harness(backends=["asyncio", "uvloop"])
 async def test_a_handler_that_nobody_has_cancelled(harness: Harness) -> None:
     """AnyIO's task group would end the whole server, without a word."""
 
-    async def handle(stream: ByteStream) -> None:
-        if await stream.receive() == b"cancel":
-            await wait_for_what_is_cancelled()
-        await stream.send(b"still there")
-
     with pytest.raises(StrayCancellation, match="what this waited for was cancelled") as caught:
         async with open_harness() as inner:
-            server = await inner.serve(handle)
+            server = await inner.serve(answer)
             other = await server.connect()
             client = await server.connect()
             await client.send(b"cancel")
@@ -205,12 +207,7 @@ async def test_a_handler_that_nobody_has_cancelled(harness: Harness) -> None:
 
 @pytest.mark.harness(backends=["asyncio", "uvloop"])
 async def test_the_other_connections_outlive_it(harness: Harness) -> None:
-    async def handle(stream: ByteStream) -> None:
-        if await stream.receive() == b"cancel":
-            await wait_for_what_is_cancelled()
-        await stream.send(b"still there")
-
-    server = await harness.serve(handle, expect=StrayCancellation)
+    server = await harness.serve(answer, expect=StrayCancellation)
     other, client = await server.connect(), await server.connect()
     await client.send(b"cancel")
     with pytest.raises(EndOfStream):
@@ -218,6 +215,38 @@ async def test_the_other_connections_outlive_it(harness: Harness) -> None:
     await other.send(b"anything")
     assert await other.receive() == b"still there"
     assert await server.connect()
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"], transports=["tcp"])
+async def test_a_server_that_nobody_has_cancelled(harness: Harness) -> None:
+    """Its end is its own; in AnyIO's task group, it would be that of all servers."""
+
+    async def main(*, task_status: TaskStatus[object]) -> None:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as made:
+            task_status.started(made)
+            await wait_for_what_is_cancelled()
+
+    other = await harness.serve(answer)
+    with pytest.raises(StrayCancellation) as caught:
+        async with open_harness() as inner:
+            neighbour = await inner.serve(answer)
+            server = await inner.serve(Main(main))
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with CancelScope(shield=True):
+                    assert await neighbour.connect()
+    assert server.errors == [caught.value]
+    assert await other.connect()
+
+
+@pytest.mark.harness(backends=["asyncio", "uvloop"])
+async def test_a_child_that_nobody_has_cancelled_before_it_was_ready(harness: Harness) -> None:
+    async def child(*, task_status: TaskStatus[None]) -> None:
+        await wait_for_what_is_cancelled()
+
+    with pytest.raises(StrayCancellation):
+        await harness.start(child)
 
 
 @pytest.mark.harness(backends=["asyncio", "uvloop"])
